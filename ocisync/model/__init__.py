@@ -1,0 +1,1 @@
+"""Nouns of the whole project: frozen values, standard library only, no I/O, no clock."""

@@ -1,0 +1,46 @@
+"""Every cap on untrusted input, with its unit and its reason. Nothing is read without one of these."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# Registry answers.
+MANIFEST_BYTES = 4 * MIB  # the distribution spec lets registries refuse larger ones
+CONFIG_BYTES = 1 * MIB
+LAYER_BYTES = 100 * MIB  # compressed; 10,000 manifests are about 0.2 MiB
+BUNDLE_BYTES = 1 * MIB  # a signature bundle is about 1 KiB, keyless about 10 KiB
+ERROR_BODY_BYTES = 64 * KIB
+TOKEN_BYTES = 256 * KIB
+TAGS_COUNT = 100_000
+PAGES_COUNT = 1_000
+
+# Evidence budget for each digest (design: 1,000 descriptors, 200 manifests, 8 MiB, 30 s).
+EVIDENCE_DESCRIPTORS = 1_000
+EVIDENCE_MANIFESTS = 200
+EVIDENCE_BYTES = 8 * MIB
+EVIDENCE_SECONDS = 30.0
+
+# Unpacking.
+UNPACKED_BYTES = 512 * MIB
+UNPACKED_ENTRIES = 100_000
+UNPACKED_FILE_BYTES = 32 * MIB
+UNPACKED_RATIO = 200  # decompressed over compressed bytes above UNPACKED_RATIO_FLOOR: beyond it, a bomb
+UNPACKED_RATIO_FLOOR = 16 * MIB  # small layers may compress far better than the ratio
+PATH_BYTES = 1_024
+PATH_DEPTH = 32
+
+# Parsing manifests.
+YAML_BYTES = 32 * MIB
+YAML_DEPTH = 100
+YAML_NODES = 2_000_000  # nodes after alias expansion, per file
+YAML_DOCUMENTS = 20_000
+OBJECT_BYTES = 1_536 * KIB  # etcd's default request limit is 1.5 MiB
+OBJECTS_COUNT = 50_000
+JSON_DEPTH = 64
+
+# Kubernetes answers.
+STATUS_MESSAGE_BYTES = 256
+FAILURES_COUNT = 20
+INVENTORY_SHARD_BYTES = 100 * KIB

@@ -1,0 +1,120 @@
+"""References to artifacts: `[oci://]HOST[:PORT]/PATH[:TAG][@sha256:HEX]`.
+
+The grammar is that of the distribution project's `reference` package (host required: there is no default registry,
+because a GitOps source must never depend on a client-side default). Docker Hub's short host names are kept as typed;
+the transport maps them to the API host.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ocisync.model.digest import is_digest
+from ocisync.model.errors import UsageError
+
+_HOST = re.compile(
+    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?\Z"
+)
+_PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_MAX_NAME_CHARS = 255  # repository name limit of the distribution spec, host included by docker
+
+# Pre-release is allowed, build metadata is not: "+" is no tag character.
+_SEMVER = re.compile(
+    r"v?(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})"
+    r"(?:-[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A repository with an optional tag and an optional digest. `repository` is `host/path`."""
+
+    host: str
+    path: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def repository(self) -> str:
+        """`host/path`, the name that signatures claim and policies match."""
+        return f"{self.host}/{self.path}"
+
+    def with_tag(self, tag: str) -> Reference:
+        """The same repository at another tag, without a digest."""
+        return replace(self, tag=check_tag(tag), digest="")
+
+    def with_digest(self, digest: str) -> Reference:
+        """The same repository at a digest, without a tag."""
+        return replace(self, tag="", digest=digest)
+
+    def __str__(self) -> str:
+        text = self.repository
+        if self.tag:
+            text += f":{self.tag}"
+        if self.digest:
+            text += f"@{self.digest}"
+        return text
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse a reference as users type it.
+
+    Raises:
+        UsageError: naming the part that is wrong.
+    """
+    rest = text.removeprefix("oci://")
+    if "://" in rest:
+        raise UsageError(f"unsupported scheme in reference {text!r}", hint="write oci://HOST/REPOSITORY[:TAG]")
+    digest = ""
+    if "@" in rest:
+        rest, digest = rest.split("@", 1)
+        if not is_digest(digest):
+            raise UsageError(f"bad digest in reference {text!r}: expected sha256: and 64 hex characters")
+    host, slash, name = rest.partition("/")
+    if not slash or not name:
+        raise UsageError(f"no repository in reference {text!r}", hint="write oci://HOST/REPOSITORY[:TAG]")
+    tag = ""
+    if ":" in name:
+        name, tag = name.rsplit(":", 1)
+        check_tag(tag, text)
+    if not _HOST.match(host) or not _looks_like_host(host):
+        raise UsageError(
+            f"no registry host in reference {text!r}: {host!r} is not a host name",
+            hint="name the registry, as in oci://ghcr.io/acme/shop:1.0.0",
+        )
+    if len(rest) > _MAX_NAME_CHARS + 129 or not _PATH.match(name) or len(name) > _MAX_NAME_CHARS:
+        raise UsageError(f"bad repository name {name[:300]!r} in reference: lower-case letters, digits and . _ - /")
+    return Reference(host=host, path=name, tag=tag, digest=digest)
+
+
+def _looks_like_host(host: str) -> bool:
+    return "." in host or ":" in host or host == "localhost"
+
+
+def check_tag(tag: str, reference: str = "") -> str:
+    """Return `tag` if it is a legal OCI tag.
+
+    Raises:
+        UsageError: otherwise.
+    """
+    if not _TAG.match(tag):
+        where = f" in reference {reference!r}" if reference else ""
+        raise UsageError(f"bad tag {tag!r}{where}: 1 to 128 letters, digits and . _ - (no leading . or -)")
+    return tag
+
+
+def is_semver_tag(tag: str) -> bool:
+    """Tell whether a tag names one SemVer version (optional `v`), and so is immutable once pushed."""
+    return _SEMVER.match(tag) is not None
+
+
+def fallback_tag(digest: str) -> str:
+    """The referrers fallback tag of the OCI distribution spec: `sha256-<hex>`."""
+    return digest.replace(":", "-", 1)
+
+
+def legacy_signature_tag(digest: str) -> str:
+    """Where cosign 2 keeps signatures: `sha256-<hex>.sig`."""
+    return fallback_tag(digest) + ".sig"
