@@ -1,10 +1,10 @@
 """Injected faults: what goes wrong on the wire, when, and how often.
 
-A fault matches a method and a regular expression searched in the request target (path and query). The first matching
-fault that still has counts left is taken. Faults are consumed in the order in which they were added:
+A fault matches a method and a regular expression searched in the request target (path and query). The first
+matching fault that still has counts left is taken. Faults are consumed in the order in which they were added:
 
-    fault = registry.faults.add(r"/manifests/", method="GET", count=2, action=Status(503, {"Retry-After": "1"}))
-    held = registry.faults.add(r"/blobs/", action=Delay())     # held until held.release()
+    fault = registry.faults.add(r"/manifests/", method="GET", count=2, action=Status(503, {"Retry-After":
+    "1"})) held = registry.faults.add(r"/blobs/", action=Delay())     # held until held.release()
 
 | action | what the client sees |
 |---|---|

@@ -1,15 +1,15 @@
 """A small threaded HTTP/1.1 server for the sandbox's two services.
 
-One thread per connection, keep-alive, `Content-Length` and chunked bodies both ways, `Expect: 100-continue`, and long-lived
-streams (watches). The standard library's `BaseHTTPRequestHandler` parses headers with the e-mail package, which alone costs
-more than a whole no-op apply; this one splits lines.
+One thread per connection, keep-alive, `Content-Length` and chunked bodies both ways, `Expect: 100-continue`,
+and long-lived streams (watches). The standard library's `BaseHTTPRequestHandler` parses headers with the
+e-mail package, which alone costs more than a whole no-op apply; this one splits lines.
 
-A service is a callable `service(request, reply)` that must answer exactly once. Around it the server applies injected
-faults (`faults.py`) and records each request (`requestlog.py`) *before* the first byte of the answer leaves, so that a
-client that has its answer also finds it counted.
+A service is a callable `service(request, reply)` that must answer exactly once. Around it the server applies
+injected faults (`faults.py`) and records each request (`requestlog.py`) *before* the first byte of the answer
+leaves, so that a client that has its answer also finds it counted.
 
-`stop()` closes the listener and cuts every open connection, as a crashed server does; `start()` afterwards listens on the
-same port again.
+`stop()` closes the listener and cuts every open connection, as a crashed server does; `start()` afterwards
+listens on the same port again.
 
 Lacks: TLS, HTTP/2, pipelining beyond what sequential reading gives, trailers, compression.
 """
@@ -17,12 +17,12 @@ Lacks: TLS, HTTP/2, pipelining beyond what sequential reading gives, trailers, c
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from io import BufferedReader
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
@@ -75,7 +75,12 @@ class Request:
     )
 
     def __init__(
-        self, method: str, target: str, headers: dict[str, str], reader: BufferedReader, sock: socket.socket
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        reader: io.BufferedReader[socket.SocketIO],
+        sock: socket.socket,
     ) -> None:
         """Take a request line and headers (lower-case names) already read from `reader`."""
         self.method = method
@@ -108,10 +113,10 @@ class Request:
     def flag(self, name: str) -> bool:
         """Read a boolean query parameter as the API server does: `1`, `true`, or present without a value."""
         values = self.query.get(name)
-        return bool(values) and values[0].lower() not in ("false", "0")
+        return values is not None and values[0].lower() not in ("false", "0")
 
     def iter_body(self) -> Iterator[bytes]:
-        """Yield the body in bounded pieces; ends early with ConnectionLostError when the client stops sending."""
+        """Yield the body in bounded pieces; ConnectionLostError when the client stops sending."""
         if self._expects_continue:
             self._expects_continue = False
             self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -226,7 +231,9 @@ class Reply:
         self.sent = True
         self.status = status
         request = self._request
-        self._log.add(request.method, request.target, status, request.headers.get("user-agent", ""), request.labels)
+        self._log.add(
+            request.method, request.target, status, request.headers.get("user-agent", ""), request.labels
+        )
         if self._fault is not None and isinstance(self._fault.action, LoseAnswer):
             raise ConnectionLostError("answer lost by injected fault")
         pairs = headers.items() if isinstance(headers, Mapping) else headers
@@ -245,7 +252,9 @@ class Reply:
         if status in (204, 304):
             self.transmit(head + b"\r\n")
         elif self._request.method == "HEAD":
-            self.transmit(head + (b"\r\n" if b"Content-Length" in head else b"Content-Length: %d\r\n\r\n" % len(body)))
+            self.transmit(
+                head + (b"\r\n" if b"Content-Length" in head else b"Content-Length: %d\r\n\r\n" % len(body))
+            )
         else:
             self.transmit(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -293,7 +302,7 @@ class Reply:
 Service = Callable[[Request, Reply], None]
 
 
-def read_request(reader: BufferedReader, sock: socket.socket) -> Request | None:
+def read_request(reader: io.BufferedReader[socket.SocketIO], sock: socket.socket) -> Request | None:
     """Read one request head; None at a clean end of the connection."""
     line = reader.readline(MAX_HEADER_LINE)
     if not line:
@@ -322,7 +331,9 @@ def read_request(reader: BufferedReader, sock: socket.socket) -> Request | None:
 class HttpServer:
     """Listens on loopback and runs a service; can be stopped and started again on the same port."""
 
-    def __init__(self, service: Service, *, port: int = 0, faults: Faults | None = None, log: RequestLog) -> None:
+    def __init__(
+        self, service: Service, *, port: int = 0, faults: Faults | None = None, log: RequestLog
+    ) -> None:
         """Prepare the server; nothing listens until `start`."""
         self._service = service
         self._log = log
@@ -378,7 +389,7 @@ class HttpServer:
             threading.Thread(target=self._serve, args=(connection,), name="sandbox-conn", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        reader = connection.makefile("rb", buffering=65536)
+        reader = io.BufferedReader(socket.SocketIO(connection, "r"), 65536)
         try:
             while True:
                 request = read_request(reader, connection)
@@ -388,7 +399,8 @@ class HttpServer:
             with contextlib.suppress(OSError):
                 text = str(err).encode()
                 connection.sendall(
-                    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+                    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+                    % (len(text), text)
                 )
         except (OSError, ValueError, ConnectionLostError):
             return  # the client went away, or stop() closed the socket below the reader

@@ -1,7 +1,7 @@
 """Who asked for what: exact counters and the most recent requests.
 
-Tests assert on counts ("a poll without change costs one HEAD", "the agent wrote nothing"), so the counters never forget;
-only the list of single requests is bounded.
+Tests assert on counts ("a poll without change costs one HEAD", "the agent wrote nothing"), so the counters
+never forget; only the list of single requests is bounded.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RequestLog:
             self._counts[key] += 1
             self._recent.append(entry)
 
-    def count(  # noqa: PLR0913 - a query by any column
+    def count(
         self,
         *,
         method: str | None = None,
@@ -96,6 +96,7 @@ class RequestLog:
         columns = ("method", "verb", "resource", "userAgent", "user", "status")
         with self._lock:
             rows = [
-                dict(zip(columns, key, strict=True)) | {"count": number} for key, number in sorted(self._counts.items())
+                dict(zip(columns, key, strict=True)) | {"count": number}
+                for key, number in sorted(self._counts.items())
             ]
         return {"total": sum(int(str(row["count"])) for row in rows), "requests": rows}
