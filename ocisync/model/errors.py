@@ -1,14 +1,14 @@
 """The one error tree. Front ends turn it into text, JSON and an exit code; nothing below them prints or exits.
 
-    OcisyncError            1   something failed
-    ├── InvalidInput        1   bad manifests, files, keys: carries findings with file:line:column
-    ├── UsageError          2   wrong arguments
-    ├── Refused             4   by policy or immutability (also: unsigned); carries a reason word
-    ├── NotFound            5   repository, tag, file, object
-    ├── AccessDenied        6   login missing or not sufficient
-    ├── Unavailable         7   network, timeouts, 429, 5xx: try again (transient)
-    ├── ClusterRefused      8   the API server said no
-    └── Interrupted       130   the user or a signal stopped us
+OcisyncError            1   something failed
+├── InvalidInput        1   bad manifests, files, keys: carries findings with file:line:column
+├── UsageError          2   wrong arguments
+├── Refused             4   by policy or immutability (also: unsigned); carries a reason word
+├── NotFound            5   repository, tag, file, object
+├── AccessDenied        6   login missing or not sufficient
+├── Unavailable         7   network, timeouts, 429, 5xx: try again (transient)
+├── ClusterRefused      8   the API server said no
+└── Interrupted       130   the user or a signal stopped us
 """
 
 from __future__ import annotations
