@@ -1,0 +1,105 @@
+"""What people and programs read: data on stdout, everything else on stderr.
+
+Colours and progress appear only on terminals and never with `NO_COLOR`. Errors have one form everywhere:
+
+    error: what happened, naming the reference, file:line or digest
+      file.yaml:3:1: each finding on its own line
+    next:  the command to type now
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from ocisync.kit.log import redact
+from ocisync.model.errors import InvalidInput, OcisyncError
+
+_MAX_FINDINGS = 200  # a screen can't hold more; `-o json` has them all
+
+
+def _colour(stream: object) -> bool:
+    return bool(getattr(stream, "isatty", lambda: False)()) and "NO_COLOR" not in os.environ
+
+
+def styled(text: str, colour: str, *, bold: bool = False, stderr: bool = True) -> str:
+    """Colour `text` if the stream is a terminal that wants colours."""
+    return click.style(text, fg=colour, bold=bold) if _colour(sys.stderr if stderr else sys.stdout) else text
+
+
+def note(text: str) -> None:
+    """One line on stderr for a person."""
+    click.echo(redact(text), err=True)
+
+
+def error_text(text: str) -> None:
+    """The error line."""
+    click.echo(styled("error: ", "red", bold=True) + redact(text), err=True)
+
+
+def warning_text(text: str) -> None:
+    """A warning line."""
+    click.echo(styled("warning: ", "yellow", bold=True) + redact(text), err=True)
+
+
+def hint_text(text: str) -> None:
+    """The line that says what to do next."""
+    click.echo(styled("next:  ", "cyan") + redact(text), err=True)
+
+
+def render_error(error: OcisyncError) -> None:
+    """Write an error, its findings and its hint to stderr."""
+    error_text(error.message)
+    if isinstance(error, InvalidInput):
+        for finding in error.findings[:_MAX_FINDINGS]:
+            click.echo(f"  {redact(str(finding))}", err=True)
+        if len(error.findings) > _MAX_FINDINGS:
+            click.echo(f"  … and {len(error.findings) - _MAX_FINDINGS} more", err=True)
+    if error.hint:
+        hint_text(error.hint)
+
+
+def emit(data: Mapping[str, Any], form: str, *, text: Callable[[], str], name: str = "") -> None:
+    """Write a command's answer to stdout in the form the user chose.
+
+    Args:
+        data: the JSON and YAML form.
+        form: `text`, `json`, `yaml` or `name`.
+        text: makes the form for people; called only when needed.
+        name: the one line of `-o name`.
+    """
+    if form == "json":
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    elif form == "yaml":
+        from ocisync.kit import yamlio
+
+        click.echo(yamlio.dump(data), nl=False)
+    elif form == "name":
+        click.echo(name)
+    else:
+        click.echo(text())
+
+
+@contextmanager
+def progress(description: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Show a spinner with the current step on a terminal; nothing elsewhere. Yields the function that names a step."""
+    if quiet or not _colour(sys.stderr):
+        yield lambda _step: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(description) as status:
+        yield lambda step: status.update(f"{description}: {step}")
+
+
+def table(rows: list[tuple[str, ...]], headers: tuple[str, ...]) -> str:
+    """Align columns with two spaces between, as kubectl does."""
+    everything = [headers, *rows]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(headers))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything)
