@@ -1,0 +1,1 @@
+"""The real servers for tests: how they are built and started by hand."""

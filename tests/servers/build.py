@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""Builds the real servers that the tests talk to, into a cache outside the checkout.
+
+    python tests/servers/build.py [controlplane|kwok|olareg|cosign|distribution|all]…
+    python tests/servers/build.py --print-path controlplane
+
+The Go servers come from the Go modules beside this file and need the Go tool chain; distribution is
+Debian's package ``docker-registry``, unpacked into the cache without installing it (or used from the
+machine when it is installed). Nothing here is fetched any other way.
+
+The cache is ``$OCISYNC_TEST_CACHE``, else ``$XDG_CACHE_HOME/ocisync-tests``, else
+``~/.cache/ocisync-tests``. One entry is keyed by the content of its module and the Go version, so a
+second run does nothing; entries appear by one rename, under a lock, so runs side by side are safe.
+Stdlib only: it runs before any virtual environment exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+KUBERNETES_VERSION = "v1.37.2"
+KUBERNETES_MINOR = "37"
+MINIMUM_GO = "1.26"
+
+
+class UnavailableError(Exception):
+    """A server cannot be had here; the message says how to change that."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoServer:
+    """One executable built from a Go module beside this file."""
+
+    name: str
+    package: str  # what to build; "." is the module's own main
+    settings: tuple[tuple[str, str], ...]  # string variables set by the linker: the versions shown
+    cold_minutes: int  # on two cores, with empty Go caches
+
+    @property
+    def module(self) -> Path:
+        """The folder with go.mod."""
+        return HERE / self.name
+
+    def source_key(self) -> str:
+        """Names what is built, but not the tool chain."""
+        digest = hashlib.sha256()
+        for path in sorted((*self.module.glob("*.go"), self.module / "go.mod", self.module / "go.sum")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(repr((self.package, self.settings)).encode())
+        return digest.hexdigest()[:16]
+
+
+GO_SERVERS = {
+    server.name: server
+    for server in (
+        GoServer(
+            "controlplane",
+            ".",
+            (
+                ("k8s.io/component-base/version.gitVersion", KUBERNETES_VERSION),
+                ("k8s.io/component-base/version.gitMajor", "1"),
+                ("k8s.io/component-base/version.gitMinor", KUBERNETES_MINOR),
+            ),
+            cold_minutes=8,
+        ),
+        GoServer(
+            "kwok",
+            "sigs.k8s.io/kwok/cmd/kwok",
+            (),
+            cold_minutes=3,
+        ),
+        GoServer("olareg", "github.com/olareg/olareg/cmd/olareg", (), cold_minutes=1),
+        GoServer(
+            "cosign",
+            "github.com/sigstore/cosign/v3/cmd/cosign",
+            (("sigs.k8s.io/release-utils/version.gitVersion", "v3.1.3"),),
+            cold_minutes=5,
+        ),
+    )
+}
+DISTRIBUTION = "distribution"
+NAMES = (*GO_SERVERS, DISTRIBUTION)
+
+
+def cache_directory() -> Path:
+    """The folder with all built servers; may not exist yet."""
+    if given := os.environ.get("OCISYNC_TEST_CACHE"):
+        return Path(given).absolute()
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg).absolute() / "ocisync-tests"
+    return Path.home() / ".cache" / "ocisync-tests"
+
+
+def find(name: str) -> Path | None:
+    """The executable of a server that is ready to use, or None. Builds nothing."""
+    if name == DISTRIBUTION:
+        return _find_distribution()
+    # The Go version is left open, so a machine without Go can use a cache that was built elsewhere.
+    entries = cache_directory().glob(f"{name}-{GO_SERVERS[name].source_key()}-*/{name}")
+    return max((path for path in entries if os.access(path, os.X_OK)), default=None)
+
+
+def how_to_get(name: str) -> str:
+    """One sentence for a skipped test: the command to type and what it needs."""
+    if name == DISTRIBUTION:
+        return (
+            "run `python tests/servers/build.py distribution` (needs apt-get and dpkg),"
+            " or install Debian's package docker-registry"
+        )
+    minutes = GO_SERVERS[name].cold_minutes
+    return f"run `python tests/servers/build.py {name}` (needs Go ≥ {MINIMUM_GO}, about {minutes} min the first time)"
+
+
+def build(name: str) -> Path:
+    """Makes one server ready and returns its executable.
+
+    Raises:
+        UnavailableError: The tool that would make it is missing, or it failed.
+    """
+    if name == DISTRIBUTION:
+        return _unpack_distribution()
+    return _build_go(GO_SERVERS[name])
+
+
+def _build_go(server: GoServer) -> Path:
+    go = shutil.which("go")
+    if go is None:
+        raise UnavailableError(
+            f"{server.name}: the Go tool chain is missing; install Go ≥ {MINIMUM_GO} so that `go version` works"
+        )
+    # "go1.26.8"; asked inside the module, since go.mod can choose another tool chain.
+    version = _output([go, "env", "GOVERSION"], server.module)
+    entry = cache_directory() / f"{server.name}-{server.source_key()}-{version}"
+    executable = entry / server.name
+    with _lock(server.name):
+        if executable.exists():
+            _say(f"{server.name}: ready, {executable}")
+            return executable
+        _say(f"{server.name}: building with {version}, about {server.cold_minutes} min when nothing is cached")
+        started = time.monotonic()
+        flags = " ".join(("-s", "-w", *(f"-X {key}={value}" for key, value in server.settings)))
+        with _new_entry(entry) as scratch:
+            command = [go, "build", "-mod=readonly", "-trimpath", "-ldflags", flags]
+            _run([*command, "-o", str(scratch / server.name), server.package], server.module, server.name)
+        size_mib = executable.stat().st_size >> 20
+        _say(f"{server.name}: built in {time.monotonic() - started:.0f} s, {size_mib} MiB, {executable}")
+    return executable
+
+
+def _find_distribution() -> Path | None:
+    for directory in ("", "/usr/bin", "/usr/local/bin"):
+        installed = shutil.which("docker-registry", path=directory or None)
+        if installed is not None:
+            return Path(installed)
+    unpacked = cache_directory() / "distribution-deb" / "usr" / "bin" / "docker-registry"
+    return unpacked if os.access(unpacked, os.X_OK) else None
+
+
+def _unpack_distribution() -> Path:
+    with _lock(DISTRIBUTION):
+        found = _find_distribution()
+        if found is not None:
+            _say(f"{DISTRIBUTION}: ready, {found}")
+            return found
+        if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+            raise UnavailableError(
+                f"{DISTRIBUTION}: apt-get or dpkg is missing; put a docker-registry executable on PATH instead"
+            )
+        _say(f"{DISTRIBUTION}: downloading Debian's package docker-registry")
+        entry = cache_directory() / "distribution-deb"
+        with _new_entry(entry) as scratch, tempfile.TemporaryDirectory() as downloads:
+            # apt's download step runs as another user, who must be able to write here.
+            Path(downloads).chmod(0o777)
+            _download_package("docker-registry", Path(downloads))
+            package = next(Path(downloads).glob("docker-registry_*.deb"))
+            _run(["dpkg", "-x", str(package), str(scratch)], Path(downloads), DISTRIBUTION)
+        _say(f"{DISTRIBUTION}: unpacked into {entry}")
+    found = _find_distribution()
+    if found is None:
+        raise UnavailableError(f"{DISTRIBUTION}: the package has no usr/bin/docker-registry")
+    return found
+
+
+def _download_package(package: str, directory: Path) -> None:
+    try:
+        _run(["apt-get", "download", package], directory, DISTRIBUTION)
+    except UnavailableError:
+        if os.geteuid() != 0:
+            raise
+        # A fresh machine has no package lists; only root may fetch them.
+        _run(["apt-get", "update"], directory, DISTRIBUTION)
+        _run(["apt-get", "download", package], directory, DISTRIBUTION)
+
+
+@contextlib.contextmanager
+def _lock(name: str) -> Iterator[None]:
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f".{name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"{name}: another run is building it, waiting")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _new_entry(entry: Path) -> Iterator[Path]:
+    """A scratch folder that becomes the entry by one rename, or is removed on failure."""
+    scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        if entry.exists():
+            shutil.rmtree(entry)
+        scratch.rename(entry)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(command: Sequence[str], directory: Path, name: str) -> None:
+    result = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    if result.returncode != 0:
+        raise UnavailableError(f"{name}: `{' '.join(command)}` ended with exit code {result.returncode}")
+
+
+def _output(command: Sequence[str], directory: Path) -> str:
+    result = subprocess.run(
+        command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise UnavailableError(f"`{' '.join(command)}` ended with {result.returncode}: {result.stderr.strip()}")
+    return result.stdout.strip()
+
+
+def _say(line: str) -> None:
+    # Standard output belongs to --print-path.
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Builds what is named; 0 when all of it is ready."""
+    parser = argparse.ArgumentParser(description="Build the real servers that the tests talk to.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} or all (the default)")
+    parser.add_argument(
+        "--print-path", metavar="NAME", choices=NAMES, help="print where a ready server is, build nothing"
+    )
+    options = parser.parse_args(arguments)
+    if options.print_path:
+        found = find(options.print_path)
+        if found is None:
+            _say(f"{options.print_path} is not ready: {how_to_get(options.print_path)}")
+            return 1
+        print(found)
+        return 0
+    names: list[str] = options.names or ["all"]
+    if unknown := [name for name in names if name not in (*NAMES, "all")]:
+        parser.error(f"unknown server {', '.join(unknown)}; known: {', '.join(NAMES)}, all")
+    failed = False
+    for name in NAMES if "all" in names else names:
+        try:
+            build(name)
+        except UnavailableError as error:
+            _say(f"NOT READY {error}")
+            failed = True
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Shared by tests: real servers as child processes, waiting, and what is missing."""
