@@ -1,0 +1,107 @@
+"""What a bundle signs: an in-toto statement with one subject, and its DSSE pre-authentication encoding.
+
+Claims are strings in `subject[0].annotations`, where `cosign sign -a key=value` puts them too. Other tools ignore them
+and still verify. Reading is strict: exactly one subject with exactly one sha256 digest, string claims only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ocisync.kit.strictjson import Malformed, parse_json_object
+from ocisync.model.descriptor import SIGN_PREDICATE
+from ocisync.model.digest import digest_hex, is_digest
+from ocisync.model.limits import BUNDLE_BYTES
+
+STATEMENT_V1 = "https://in-toto.io/Statement/v1"
+# cosign writes v0.1 for attestations; the fields that matter are the same.
+_STATEMENT_TYPES = frozenset({STATEMENT_V1, "https://in-toto.io/Statement/v0.1"})
+_FIELDS = frozenset({"_type", "subject", "predicateType", "predicate"})
+_SUBJECT_FIELDS = frozenset({"name", "digest", "annotations"})
+_CLAIMS_COUNT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A parsed statement: the digest it is about, its type, and its claims sorted by name."""
+
+    subject: str
+    predicate_type: str
+    claims: tuple[tuple[str, str], ...]
+
+
+def statement(digest: str, claims: Mapping[str, str]) -> bytes:
+    """The bytes to sign for `digest` with `claims` (sorted, so that equal claims give equal bytes)."""
+    subject: dict[str, Any] = {"digest": {"sha256": digest_hex(digest)}}
+    if claims:
+        subject["annotations"] = dict(sorted(claims.items()))
+    document = {"_type": STATEMENT_V1, "subject": [subject], "predicateType": SIGN_PREDICATE, "predicate": {}}
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """DSSE v1 pre-authentication encoding; lengths count bytes, the payload is raw."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def parse_statement(payload: bytes) -> Statement:
+    """Read signed bytes.
+
+    Raises:
+        Malformed: naming the first rule that is broken.
+    """
+    document = parse_json_object(payload, max_bytes=BUNDLE_BYTES)
+    only(document, _FIELDS, "statement")
+    if document.get("_type") not in _STATEMENT_TYPES:
+        raise Malformed("not an in-toto statement")
+    predicate_type = document.get("predicateType")
+    if not isinstance(predicate_type, str) or not predicate_type:
+        raise Malformed("statement without a predicateType")
+    subjects = document.get("subject")
+    if not isinstance(subjects, list) or len(subjects) != 1 or not isinstance(subjects[0], dict):
+        count = len(subjects) if isinstance(subjects, list) else 0
+        raise Malformed(f"statement has {count} subjects, exactly one is accepted")
+    subject = subjects[0]
+    only(subject, _SUBJECT_FIELDS, "subject")
+    if not isinstance(subject.get("name", ""), str):
+        raise Malformed("subject name is no text")
+    digests = subject.get("digest")
+    if not isinstance(digests, dict) or set(digests) != {"sha256"}:
+        raise Malformed("subject does not have exactly one sha256 digest")
+    digest = f"sha256:{digests['sha256']}"
+    if not isinstance(digests["sha256"], str) or not is_digest(digest):
+        raise Malformed("subject digest is not a sha256 digest")
+    return Statement(digest, predicate_type, string_map(subject.get("annotations"), "annotation"))
+
+
+def string_map(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+    """Read an optional map of strings, sorted.
+
+    Raises:
+        Malformed: if it is anything else, or has more entries than anyone needs.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise Malformed(f"{what}s are no object")
+    if len(value) > _CLAIMS_COUNT:
+        raise Malformed(f"{len(value)} {what}s, at most {_CLAIMS_COUNT} are read")
+    for key, text in value.items():
+        if not isinstance(text, str):
+            raise Malformed(f"{what} {key[:60]!r} is no text")
+    return tuple(sorted(value.items()))
+
+
+def only(document: Mapping[str, Any], allowed: frozenset[str], what: str) -> None:
+    """Refuse fields that nobody defined.
+
+    Raises:
+        Malformed: naming the first unknown field.
+    """
+    unknown = sorted(set(document) - allowed)
+    if unknown:
+        raise Malformed(f"unknown field {unknown[0][:60]!r} in the {what}")
