@@ -231,9 +231,7 @@ class Reply:
         self.sent = True
         self.status = status
         request = self._request
-        self._log.add(
-            request.method, request.target, status, request.headers.get("user-agent", ""), request.labels
-        )
+        self._log.add(request.method, request.target, status, request.headers.get("user-agent", ""), request.labels)
         if self._fault is not None and isinstance(self._fault.action, LoseAnswer):
             raise ConnectionLostError("answer lost by injected fault")
         pairs = headers.items() if isinstance(headers, Mapping) else headers
@@ -252,9 +250,7 @@ class Reply:
         if status in (204, 304):
             self.transmit(head + b"\r\n")
         elif self._request.method == "HEAD":
-            self.transmit(
-                head + (b"\r\n" if b"Content-Length" in head else b"Content-Length: %d\r\n\r\n" % len(body))
-            )
+            self.transmit(head + (b"\r\n" if b"Content-Length" in head else b"Content-Length: %d\r\n\r\n" % len(body)))
         else:
             self.transmit(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -331,9 +327,7 @@ def read_request(reader: io.BufferedReader[socket.SocketIO], sock: socket.socket
 class HttpServer:
     """Listens on loopback and runs a service; can be stopped and started again on the same port."""
 
-    def __init__(
-        self, service: Service, *, port: int = 0, faults: Faults | None = None, log: RequestLog
-    ) -> None:
+    def __init__(self, service: Service, *, port: int = 0, faults: Faults | None = None, log: RequestLog) -> None:
         """Prepare the server; nothing listens until `start`."""
         self._service = service
         self._log = log
@@ -399,8 +393,7 @@ class HttpServer:
             with contextlib.suppress(OSError):
                 text = str(err).encode()
                 connection.sendall(
-                    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                    % (len(text), text)
+                    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
                 )
         except (OSError, ValueError, ConnectionLostError):
             return  # the client went away, or stop() closed the socket below the reader

@@ -220,9 +220,7 @@ class Registry:
                 request.labels["resource"] = route
                 self._route(route, match[1], match[2], request, reply)
                 return
-        raise RefusedError(
-            "NAME_INVALID" if request.path.startswith("/v2/") else "NAME_UNKNOWN", request.path
-        )
+        raise RefusedError("NAME_INVALID" if request.path.startswith("/v2/") else "NAME_UNKNOWN", request.path)
 
     def _route(self, route: str, name: str, item: str, request: Request, reply: Reply) -> None:
         reading = request.method in ("GET", "HEAD") and route != "upload"
@@ -493,9 +491,7 @@ class Registry:
             names = sorted(self._repository(name).tags)
         self._page(request, reply, names, lambda part: {"name": name, "tags": part})
 
-    def _page(
-        self, request: Request, reply: Reply, names: list[str], render: Callable[[list[str]], object]
-    ) -> None:
+    def _page(self, request: Request, reply: Reply, names: list[str], render: Callable[[list[str]], object]) -> None:
         last, limit = request.param("last"), request.param("n")
         if limit and not limit.isdigit():
             raise RefusedError("UNSUPPORTED", f"n={limit}")
@@ -516,9 +512,7 @@ class Registry:
             found = self._repositories.get(name)
             manifests = list(found.manifests.items()) if found else []
         descriptors = [
-            described
-            for own, manifest in manifests
-            if (described := _referrer(own, manifest, digest)) is not None
+            described for own, manifest in manifests if (described := _referrer(own, manifest, digest)) is not None
         ]
         headers = {"Content-Type": INDEX_TYPE}
         wanted = request.query.get("artifactType")

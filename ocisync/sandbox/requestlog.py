@@ -96,7 +96,6 @@ class RequestLog:
         columns = ("method", "verb", "resource", "userAgent", "user", "status")
         with self._lock:
             rows = [
-                dict(zip(columns, key, strict=True)) | {"count": number}
-                for key, number in sorted(self._counts.items())
+                dict(zip(columns, key, strict=True)) | {"count": number} for key, number in sorted(self._counts.items())
             ]
         return {"total": sum(int(str(row["count"])) for row in rows), "requests": rows}
