@@ -52,7 +52,7 @@ func main() {
 
 func kubectl() {
 	// kubectl reads its verbosity before the command tree exists.
-	_ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
+	_, _ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
 		cmdutil.CheckErr(err)
 	}

@@ -1,0 +1,175 @@
+"""What every test has: an environment of its own, and real servers on demand.
+
+Fixtures (all servers listen on loopback; a missing one is a skip that says how to get it, and a failure
+with ``OCISYNC_REQUIRE_REAL=1``):
+
+* ``cluster``: a Kubernetes cluster in which Deployments become healthy. Take this one, with ``namespace``.
+* ``control_plane``: the same as processes of ours, to stop, freeze and audit. Never an existing cluster.
+* ``kwok``: the nodes of ``control_plane``.
+* ``distribution``, ``olareg``: registries. ``registry``: each of them in turn; with ``repository``.
+* ``cosign``: the real cosign, offline.
+
+Servers live for the whole run; tests keep apart by ``namespace`` and ``repository``. A test that stops one
+must start it again before it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import build
+from tests.support import requirements
+from tests.support.cluster import Cluster, ExistingCluster
+from tests.support.controlplane import ControlPlane, Programs
+from tests.support.cosign import Cosign
+from tests.support.kwok import Kwok
+from tests.support.registries import Distribution, Olareg, Registry
+
+REAL_FIXTURES = frozenset({"cluster", "control_plane", "kwok", "distribution", "olareg", "cosign"})
+REAL_VARIANTS = frozenset({"distribution", "olareg", "real"})
+
+# What a person's shell may hold and what must not decide a test.
+FOREIGN_VARIABLES = re.compile(
+    r"(KUBE(?!BUILDER_ASSETS)|DOCKER_|REGISTRY_|XDG_|COSIGN_|SIGSTORE_|TUF_|GIT_|OCISYNC_(?!TEST_|REQUIRE_REAL))"
+    r"|(https?|all|no)_proxy$",
+    re.IGNORECASE,
+)
+
+_home = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds our options."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="write what golden-file tests got instead of comparing"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the whole run an environment without the person's configuration, credentials and proxies."""
+    cache = build.cache_directory()  # depends on HOME
+    home = tempfile.TemporaryDirectory(prefix="ocisync-test-home-")
+    config.stash[_home] = home
+    for name in [name for name in os.environ if FOREIGN_VARIABLES.match(name)]:
+        del os.environ[name]
+    os.environ["OCISYNC_TEST_CACHE"] = str(cache)
+    os.environ["HOME"] = home.name
+    os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the home of the run."""
+    home = config.stash.get(_home, None)
+    if home is not None:
+        home.cleanup()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs a real server as ``real``, so that ``-m 'not real'`` is the fast run."""
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        variants = set(item.callspec.params.values()) if hasattr(item, "callspec") else set()
+        needs = REAL_FIXTURES & set(item.fixturenames)
+        # Parametrised fixtures ask for their variant at run time, so only the parameter tells.
+        if needs or any(isinstance(value, str) and value in REAL_VARIANTS for value in variants):
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(scope="session")
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of ours; for tests that stop, freeze or audit it. Others take ``cluster``."""
+    started = ControlPlane(Programs.find(), tmp_path_factory.mktemp("kubernetes") / "control-plane")
+    started.start()
+    yield started
+    started.stop()
+    # Hundreds of megabytes that pytest would keep for three runs.
+    shutil.rmtree(started.directory / "etcd", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kwok(control_plane: ControlPlane) -> Iterator[Kwok]:
+    """Three Ready nodes on which pods run in no time."""
+    started = Kwok(requirements.require("kwok"), control_plane)
+    started.start(nodes=3)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """A cluster whose Deployments become healthy: the person's, or ours with kwok."""
+    given = requirements.existing_kubeconfig()
+    if given is not None:
+        directory = tmp_path_factory.mktemp("existing-cluster")
+        return ExistingCluster(given, _kubectl(), directory)
+    own: ControlPlane = request.getfixturevalue("control_plane")
+    request.getfixturevalue("kwok")
+    return own
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of ``cluster`` for this test alone."""
+    with cluster.namespace(prefix=request.node.name.removeprefix("test_")) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """distribution: strict, without the referrers API."""
+    yield from _running(Distribution(requirements.require("distribution"), tmp_path_factory.mktemp("distribution")))
+
+
+@pytest.fixture(scope="session")
+def olareg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """olareg: with the referrers API."""
+    yield from _running(Olareg(requirements.require("olareg"), tmp_path_factory.mktemp("olareg")))
+
+
+@pytest.fixture(params=["distribution", "olareg"])
+def registry(request: pytest.FixtureRequest) -> Registry:
+    """Each registry in turn."""
+    chosen: Registry = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture
+def repository(registry: Registry) -> str:
+    """HOST:PORT/NAME of an empty repository of ``registry``, for this test alone."""
+    return f"{registry.host}/test/{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="session")
+def cosign(tmp_path_factory: pytest.TempPathFactory) -> Cosign:
+    """The real cosign, offline."""
+    return Cosign(requirements.require("cosign"), tmp_path_factory.mktemp("cosign"))
+
+
+def _running(registry: Registry) -> Iterator[Registry]:
+    registry.start()
+    yield registry
+    registry.stop()
+
+
+def _kubectl() -> tuple[str, ...]:
+    if requirements.envtest_assets() is not None or build.find("controlplane") is not None:
+        return Programs.find().kubectl
+    on_path = shutil.which("kubectl")
+    if on_path is None:
+        requirements.missing("kubectl", "install kubectl, or " + build.how_to_get("controlplane"))
+    return (str(Path(on_path)),)
