@@ -78,7 +78,9 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, naming close ones when there is none."""
         try:
             return super().resolve_command(ctx, args)
@@ -91,7 +93,9 @@ class LazyGroup(click.Group):
             raise
 
 
-@click.group(cls=LazyGroup, help=ROOT_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup, help=ROOT_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="ocisync", prog_name="ocisync", message="%(prog)s %(version)s")
 def root() -> None:
     """Hold the sub-commands."""

@@ -50,7 +50,14 @@ def _configure_logs(ctx: click.Context, parameter: click.Parameter, value: int) 
 def common_options(function: _Command) -> _Command:
     """`-v` and `-q`."""
     return _stack(
-        click.option("-v", "--verbose", count=True, callback=_configure_logs, expose_value=False, help="More detail (-vv: debug)."),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            callback=_configure_logs,
+            expose_value=False,
+            help="More detail (-vv: debug).",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="No progress, no notes; errors only."),
     )(function)
 
@@ -58,20 +65,43 @@ def common_options(function: _Command) -> _Command:
 def registry_options(function: _Command) -> _Command:
     """Everything that reaching a registry may need."""
     return _stack(
-        click.option("--plain-http", is_flag=True, default=None, help="Speak http to the registry (implied for loopback)."),
-        click.option("--ca-file", type=click.Path(path_type=Path), help="Certificate authorities of the registry, PEM."),
-        click.option("--creds", metavar="USER:PASSWORD", envvar="OCISYNC_CREDS", help="Registry login; also read from OCISYNC_CREDS."),
         click.option(
-            "--registry-config", type=click.Path(path_type=Path), help="Login file in docker's format instead of the usual places."
+            "--plain-http", is_flag=True, default=None, help="Speak http to the registry (implied for loopback)."
         ),
-        click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="Seconds for each answer."),
+        click.option(
+            "--ca-file", type=click.Path(path_type=Path), help="Certificate authorities of the registry, PEM."
+        ),
+        click.option(
+            "--creds",
+            metavar="USER:PASSWORD",
+            envvar="OCISYNC_CREDS",
+            help="Registry login; also read from OCISYNC_CREDS.",
+        ),
+        click.option(
+            "--registry-config",
+            type=click.Path(path_type=Path),
+            help="Login file in docker's format instead of the usual places.",
+        ),
+        click.option(
+            "--timeout",
+            "timeout_s",
+            type=click.FloatRange(min=0.1),
+            default=30.0,
+            show_default=True,
+            help="Seconds for each answer.",
+        ),
     )(function)
 
 
 def cluster_options(function: _Command) -> _Command:
     """Which cluster, which context."""
     return _stack(
-        click.option("--kubeconfig", type=click.Path(path_type=Path), envvar="KUBECONFIG", help="Cluster access file (default: as kubectl)."),
+        click.option(
+            "--kubeconfig",
+            type=click.Path(path_type=Path),
+            envvar="KUBECONFIG",
+            help="Cluster access file (default: as kubectl).",
+        ),
         click.option("--context", "context", default="", help="Context of the kubeconfig."),
     )(function)
 

@@ -102,4 +102,6 @@ def table(rows: list[tuple[str, ...]], headers: tuple[str, ...]) -> str:
     """Align columns with two spaces between, as kubectl does."""
     everything = [headers, *rows]
     widths = [max(len(row[column]) for row in everything) for column in range(len(headers))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything
+    )

@@ -12,10 +12,19 @@ from ocisync.cli.options import common_options
 
 @click.command("sandbox")
 @click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), default=Path(".ocisync-sandbox"), show_default=True, help="Where it keeps its files."
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    default=Path(".ocisync-sandbox"),
+    show_default=True,
+    help="Where it keeps its files.",
 )
-@click.option("--registry-port", type=click.IntRange(0, 65535), default=0, help="Port of the registry (0: any free one).")
-@click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the Kubernetes API (0: any free one).")
+@click.option(
+    "--registry-port", type=click.IntRange(0, 65535), default=0, help="Port of the registry (0: any free one)."
+)
+@click.option(
+    "--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the Kubernetes API (0: any free one)."
+)
 @click.option("--no-referrers", is_flag=True, help="Be a registry without the referrers API.")
 @common_options
 def command(directory: Path, registry_port: int, api_port: int, no_referrers: bool, quiet: bool) -> None:

@@ -1,0 +1,385 @@
+"""The two custom resource definitions: `ArtifactSync` (namespaced) and `TrustPolicy` (cluster-scoped).
+
+`TrustPolicy` keeps unknown fields at every level on purpose: the API server would silently prune a typo, and a policy
+with a pruned rule is weaker than the one its author wrote. The agent sees the unknown field and refuses the policy.
+"""
+
+from __future__ import annotations
+
+from ocisync.install.schema import (
+    NAME_CHARS,
+    choice,
+    conditions,
+    duration,
+    flag,
+    many,
+    mapping,
+    name_reference,
+    record,
+    text,
+    whole,
+)
+from ocisync.model.resource import JsonObject
+from ocisync.model.spec import API_GROUP, APPLYSET_PARENT_LABEL
+
+_ONE_SELECTOR = "[has(self.tag), has(self.semver), has(self.digest)].filter(x, x).size() == 1"
+
+
+def _source() -> JsonObject:
+    return record(
+        "Where artifacts come from.",
+        {
+            "repository": text("HOST/REPOSITORY without tag or digest.", most=512, least=3),
+            "tag": text("The tag to follow.", most=128, least=1),
+            "semver": text("The version range to follow.", most=256, least=1),
+            "digest": text("The one digest to hold.", most=71, pattern="^sha256:[0-9a-f]{64}$"),
+            "interval": duration("How often the registry is asked.", "1m"),
+            "pullSecretRef": name_reference("Secret of type kubernetes.io/dockerconfigjson in the sync's namespace."),
+            "serviceAccountName": text("Service account whose imagePullSecrets are used.", most=NAME_CHARS),
+            "caSecretRef": name_reference("Secret with ca.crt for the registry."),
+            "proxySecretRef": name_reference("Secret with the proxy to use."),
+            "insecure": flag("Speak http to the registry."),
+        },
+        required=("repository",),
+        rules=((_ONE_SELECTOR, "set exactly one of tag, semver, digest"),),
+    )
+
+
+def _ignore() -> JsonObject:
+    target = record(
+        "Objects meant; empty fields match any.",
+        {
+            "group": text("API group.", most=253),
+            "version": text("API version.", most=63),
+            "kind": text("Kind.", most=63),
+            "namespace": text("Namespace.", most=63),
+            "name": text("Name.", most=NAME_CHARS),
+        },
+    )
+    paths = many("JSON pointers.", text("A pointer.", most=1024, least=1, pattern="^/"), most=64, kind="set")
+    return many(
+        "Fields that others own.", record("One rule.", {"target": target, "paths": paths}, required=("paths",)), most=64
+    )
+
+
+def _wait() -> JsonObject:
+    check = record(
+        "Health of one kind.",
+        {
+            "apiVersion": text("API version.", most=316, least=1),
+            "kind": text("Kind.", most=63, least=1),
+            "current": text("CEL over the object: it is healthy.", most=4096),
+            "failed": text("CEL over the object: it has failed.", most=4096),
+        },
+        required=("apiVersion", "kind"),
+    )
+    return record(
+        "Health after an apply.",
+        {"timeout": duration("How long to wait.", "5m"), "checks": many("Own rules.", check, most=64)},
+    )
+
+
+def _spec() -> JsonObject:
+    guard = record(
+        "Limits on what one new artifact may delete without a person's approval.",
+        {
+            "maxPrune": {
+                "x-kubernetes-int-or-string": True,
+                "default": "50%",
+                "description": "Most deletions and recreations: a number or a percentage; never below 5 objects.",
+            },
+            "protect": many(
+                "Kinds never deleted without approval: Kind or Kind.group.",
+                text("A kind.", most=316, least=1),
+                most=64,
+                kind="set",
+            ),
+        },
+    )
+    image = record(
+        "One rename.",
+        {"from": text("Prefix as written.", most=512, least=1), "to": text("Prefix to use.", most=512, least=1)},
+        required=("from", "to"),
+    )
+    dependency = record(
+        "One sync.",
+        {"name": text("Its name.", most=NAME_CHARS, least=1), "namespace": text("Its namespace.", most=63)},
+        required=("name",),
+    )
+    return record(
+        "What to keep the cluster equal to, and how.",
+        {
+            "source": _source(),
+            "path": text("Directory inside the artifact.", most=1024),
+            "target": record(
+                "Where objects go and on whose behalf.",
+                {
+                    "namespace": text("Namespace for objects that name none.", most=63),
+                    "serviceAccountName": text(
+                        "Service account in the sync's namespace that does every write.",
+                        most=NAME_CHARS,
+                        default="default",
+                    ),
+                },
+            ),
+            "images": many("Image prefixes to replace.", image, most=64),
+            "prune": flag("Delete what the artifact no longer holds.", default=True),
+            "deletionPolicy": choice("What becomes of the objects when the sync is deleted.", "Delete", "Orphan"),
+            "wait": _wait(),
+            "drift": record(
+                "What to do when live objects differ.",
+                {
+                    "mode": choice(
+                        "Correct heals, Warn reports, Ignore does neither.",
+                        "Correct",
+                        "Warn",
+                        "Ignore",
+                        default="Correct",
+                    ),
+                    "unowned": choice("Foreign fields under spec.", "Warn", "Ignore", default="Warn"),
+                },
+            ),
+            "ignore": _ignore(),
+            "force": flag("Delete and create again what can't be changed in place.", default=False),
+            "guard": guard,
+            "onFailure": record(
+                "What to do with an artifact that does not become healthy.",
+                {"rollback": flag("Go back to the last healthy one.")},
+            ),
+            "dependsOn": many("Syncs that must be ready first.", dependency, most=64),
+            "retryInterval": duration("How soon a failure is tried again.", "1m"),
+            "suspend": flag("Stop reconciling.", default=False),
+        },
+        required=("source",),
+    )
+
+
+def _status() -> JsonObject:
+    artifact = {
+        "tag": text("Tag.", most=128),
+        "digest": text("Digest.", most=71),
+        "revision": text("Signed revision, else the annotated one.", most=1024),
+        "signers": many("Authorities whose signatures counted.", text("A name.", most=253), most=32),
+        "time": {"type": "string", "format": "date-time", "description": "When."},
+    }
+    failure = record(
+        "One object that failed.",
+        {
+            "object": text("Kind.group namespace/name.", most=700),
+            "place": text("file:line in the artifact.", most=1100),
+            "class": text("Class of the error.", most=32),
+            "message": text("What the API server said.", most=256),
+        },
+    )
+    entry = record("One applied artifact.", {**artifact, "outcome": text("How it ended.", most=64)})
+    return record(
+        "What the agent saw and did.",
+        {
+            "observedGeneration": whole("Generation of the spec last acted on.", least=-1),
+            "conditions": conditions(),
+            "source": record("What the registry offers.", artifact),
+            "applied": record("What the cluster is kept equal to.", artifact),
+            "lastAttempted": record("What was tried last.", artifact),
+            "inventory": record(
+                "Objects held.",
+                {"objects": whole("How many.", least=0), "ready": whole("How many are healthy.", least=0)},
+            ),
+            "failures": many("What failed, at most 20.", failure, most=20),
+            "history": many("The last applied artifacts, newest first.", entry, most=10),
+            "planHash": text("Hash of a plan that waits for approval.", most=128),
+            "lastHandledReconcileAt": text("The last requestedAt annotation acted on.", most=256),
+        },
+    )
+
+
+def _definition(
+    plural: str, singular: str, kind: str, scope: str, short: list[str], version: JsonObject, labels: dict[str, str]
+) -> JsonObject:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{API_GROUP}", "labels": {"app.kubernetes.io/name": "ocisync", **labels}},
+        "spec": {
+            "group": API_GROUP,
+            "names": {
+                "plural": plural,
+                "singular": singular,
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "shortNames": short,
+                "categories": ["ocisync"],
+            },
+            "scope": scope,
+            "versions": [version],
+        },
+    }
+
+
+def _column(name: str, path: str, kind: str = "string", description: str = "", priority: int = 0) -> JsonObject:
+    out: JsonObject = {"name": name, "type": kind, "jsonPath": path}
+    if description:
+        out["description"] = description
+    if priority:
+        out["priority"] = priority
+    return out
+
+
+def artifact_sync() -> JsonObject:
+    """The `ArtifactSync` definition."""
+    schema = {
+        "type": "object",
+        "description": "Keeps a cluster equal to one signed artifact.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": _spec(),
+            # Without this default kstatus and `kubectl wait` call a sync current before the agent has seen it.
+            "status": {**_status(), "default": {"observedGeneration": -1}},
+        },
+    }
+    version = {
+        "name": "v1alpha1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            _column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            _column("Status", '.status.conditions[?(@.type=="Ready")].message'),
+            _column("Revision", ".status.applied.revision"),
+            _column("Age", ".metadata.creationTimestamp", "date"),
+            _column("Verified", '.status.conditions[?(@.type=="Verified")].status', priority=1),
+            _column("Digest", ".status.applied.digest", priority=1),
+            _column("Objects", ".status.inventory.objects", "integer", priority=1),
+        ],
+        "schema": {"openAPIV3Schema": schema},
+    }
+    return _definition(
+        "artifactsyncs",
+        "artifactsync",
+        "ArtifactSync",
+        "Namespaced",
+        ["sync", "syncs"],
+        version,
+        {APPLYSET_PARENT_LABEL: "true"},
+    )
+
+
+def _policy_spec() -> JsonObject:
+    def opened(description: str, properties: JsonObject, *, required: tuple[str, ...] = ()) -> JsonObject:
+        return record(description, properties, required=required, open_world=True)
+
+    words = text("A value.", most=2048)
+    match = opened(
+        "One pattern.",
+        {"repository": text("HOST/REPOSITORY, or a prefix with /* at its end.", most=512, least=1)},
+        required=("repository",),
+    )
+    key = opened(
+        "A public key.",
+        {
+            "pem": text("The key itself.", most=8192),
+            "secretRef": opened("Secret in the agent's namespace.", {"name": words}),
+        },
+    )
+    keyless = opened(
+        "An identity.",
+        {
+            "issuer": words,
+            "subject": words,
+            "subjectGlob": words,
+            "claims": {
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": True,
+                "description": "Exact certificate claims.",
+            },
+            "trustedRootRef": opened("Secret or ConfigMap in the agent's namespace.", {"name": words}),
+        },
+    )
+    authority = opened(
+        "Who may sign.",
+        {"name": text("Its name.", most=253, least=1), "key": key, "keyless": keyless},
+        required=("name",),
+    )
+    remap = opened("One rename.", {"signed": words, "here": words}, required=("signed", "here"))
+    attestation = opened(
+        "One attestation that must exist.",
+        {
+            "predicateType": words,
+            "authorities": many("Who may make it.", words, most=32),
+            "where": many(
+                "Conditions on it.", opened("One.", {"path": words, "equals": words, "glob": words}), most=32
+            ),
+        },
+    )
+    grant = opened("One digest that may be returned to.", {"digest": words, "until": words}, required=("digest",))
+    rollback = opened(
+        "Protection against old artifacts.",
+        {
+            "monotonic": text("What must not fall: Sequence.", most=32),
+            "floor": whole("Lowest sequence ever accepted."),
+            "maxAge": text("Oldest signature accepted, a Go duration.", most=32),
+            "allow": many("Grants.", grant, most=64),
+        },
+    )
+    deny = opened(
+        "Never accepted, whatever else says.",
+        {name: many(f"Denied {name}.", words, most=1024) for name in ("digests", "keys", "revisions")},
+    )
+    return opened(
+        "Which signatures make an artifact trusted.",
+        {
+            "match": many("Repositories it judges; the longest pattern wins.", match, most=64),
+            "floor": flag("Judged in addition to the winning policy."),
+            "formats": many("Bundle, Legacy or both.", text("A format.", most=32), most=2),
+            "authorities": many("Who may sign.", authority, most=32),
+            "threshold": whole("How many different authorities must have signed.", least=1, most=32),
+            "repositoryClaim": opened(
+                "The signed repository.", {"mode": words, "remap": many("Renames of mirrors.", remap, most=64)}
+            ),
+            "tagClaim": text("Require, IfPresent or Ignore.", most=32),
+            "annotations": mapping("Annotations that must be signed."),
+            "attestations": many("Attestations that must exist.", attestation, most=32),
+            "rollback": rollback,
+            "requireTimestamp": flag("A trusted timestamp must be there."),
+            "requireTransparencyLog": flag("A log entry must be there."),
+            "deny": deny,
+            "onRevoked": text("Correct or Suspend.", most=32),
+            "mode": text("Enforce or Warn.", most=32),
+        },
+        required=("match",),
+    )
+
+
+def trust_policy() -> JsonObject:
+    """The `TrustPolicy` definition."""
+    schema = {
+        "type": "object",
+        "description": "Says whose signatures make artifacts trusted. Without a match nothing is trusted.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": _policy_spec(),
+            "status": record(
+                "What the agent thinks of it.",
+                {"observedGeneration": whole("Generation judged.", least=-1), "conditions": conditions()},
+            ),
+        },
+    }
+    version = {
+        "name": "v1alpha1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            _column("Accepted", '.status.conditions[?(@.type=="Accepted")].status'),
+            _column("Status", '.status.conditions[?(@.type=="Accepted")].message'),
+            _column("Threshold", ".spec.threshold", "integer"),
+            _column("Age", ".metadata.creationTimestamp", "date"),
+        ],
+        "schema": {"openAPIV3Schema": schema},
+    }
+    return _definition("trustpolicies", "trustpolicy", "TrustPolicy", "Cluster", [], version, {})
