@@ -130,6 +130,9 @@ def run(args: Sequence[str], **extra: Any) -> int:
         where = f"{error.filename}: " if error.filename else ""
         output.error_text(f"{where}{error.strerror or error}")
         return int(ExitCode.NOT_FOUND if isinstance(error, FileNotFoundError) else ExitCode.FAILED)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a defect of ours still gets one clear line
+        output.render_defect(error)
+        return int(ExitCode.FAILED)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return int(result) if isinstance(result, int) else int(ExitCode.OK)

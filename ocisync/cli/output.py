@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from ocisync.kit.log import redact
+from ocisync.kit.log import logger, redact
 from ocisync.model.errors import InvalidInput, OcisyncError
 
 _MAX_FINDINGS = 200  # a screen can't hold more; `-o json` has them all
@@ -63,6 +63,13 @@ def render_error(error: OcisyncError) -> None:
             click.echo(f"  … and {len(error.findings) - _MAX_FINDINGS} more", err=True)
     if error.hint:
         hint_text(error.hint)
+
+
+def render_defect(error: Exception) -> None:
+    """One line for an error that we did not foresee; the traceback only in debug logs (`-vv`)."""
+    logger("cli").error("unexpected error", error=error)
+    error_text(f"this is a defect in ocisync: {type(error).__name__}: {error}")
+    hint_text("run it again with -vv and report what it prints")
 
 
 def emit(data: Mapping[str, Any], form: str, *, text: Callable[[], str], name: str = "") -> None:

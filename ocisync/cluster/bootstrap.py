@@ -59,7 +59,8 @@ def _change(status: int, before: bytes, after: bytes) -> str:
 def _wait_established(cluster: Cluster, path: str, name: str, pause: Callable[[float], object]) -> None:
     for _ in range(_ESTABLISH_ATTEMPTS):
         answer = cluster.request("GET", path)
-        conditions = json.loads(answer.body).get("status", {}).get("conditions", []) if answer.status == 200 else []
+        status = json.loads(answer.body).get("status") if answer.status == 200 else None
+        conditions = (status or {}).get("conditions") or []  # null until the first condition is known
         if any(item.get("type") == "Established" and item.get("status") == "True" for item in conditions):
             return
         pause(_ESTABLISH_PAUSE_S)
