@@ -1,0 +1,241 @@
+"""Judge: policies × evidence × time → one verdict.
+
+Order: deny lists (every write must stop) → usable policies? → each policy in force, winner and floors, must be
+satisfied by enough signatures → mode. A policy is satisfied when `threshold` different authorities each have a
+signature that satisfies everything alone; claims of different signatures are never combined. The next watermark is the
+threshold-th highest sequence among them: fewer than `threshold` stolen keys can neither roll back nor lock out.
+
+More evidence never turns an allowed artifact into a refused one (deny lists aside), and its order does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ocisync.model.artifact import Verdict, VerdictReason, VerdictStep
+from ocisync.model.descriptor import CLAIM_REVISION
+from ocisync.model.evidence import Evidence
+from ocisync.policy.explain import signing_hint
+from ocisync.policy.requirements import Check, Context, Subject, believable_sequence, checks
+from ocisync.policy.rules import Deny, Mode, TrustRules
+from ocisync.policy.select import Selection
+
+__all__ = ["Subject", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One signature under one policy: how many checks it passed, and the one that it failed (None: it counts)."""
+
+    evidence: Evidence
+    authority: str
+    rank: float
+    failed: Check | None
+    steps: tuple[VerdictStep, ...]
+
+
+def judge(
+    selection: Selection,
+    evidence: Sequence[Evidence],
+    subject: Subject,
+    now: datetime,
+    watermark: int,
+    *,
+    truncated: bool = False,
+) -> Verdict:
+    """Decide about one digest.
+
+    Args:
+        selection: the policies in force, their authorities' fingerprints filled in.
+        evidence: every signature found, examined.
+        subject: what is judged.
+        now: aware time.
+        watermark: the highest sequence accepted so far for this sync, repository and selector; 0 if none.
+        truncated: not all evidence could be read within the budget; what is there may still be enough.
+    """
+    denied = _denied(selection.deny, subject, _trusted_only(evidence, selection.rules))
+    if denied is not None:
+        return denied
+    if selection.problem:
+        return Verdict(
+            False,
+            VerdictReason.INVALID_POLICY,
+            selection.problem,
+            hint="correct the policy; an invalid one refuses everything that it matches",
+        )
+    if selection.policy is None:
+        return Verdict(
+            False,
+            VerdictReason.NO_POLICY,
+            f"no trust policy matches {subject.repository}; nothing is trusted by default",
+            hint=f"write a TrustPolicy with match: [{{repository: {subject.repository!r}}}]",
+        )
+    denied_keys = frozenset(selection.deny.keys)
+    verdict = _all(selection, evidence, subject, now, watermark, denied_keys, truncated)
+    if not verdict.allowed and denied_keys:
+        without = _all(selection, evidence, subject, now, watermark, frozenset(), truncated)
+        if without.allowed:
+            message = f"only denied keys vouch for {subject.digest}"
+            return replace(verdict, reason=VerdictReason.DENIED, message=message, hint="", distrusted=True)
+    return _apply_mode(verdict, selection)
+
+
+def _all(
+    selection: Selection,
+    evidence: Sequence[Evidence],
+    subject: Subject,
+    now: datetime,
+    watermark: int,
+    denied_keys: frozenset[str],
+    truncated: bool,
+) -> Verdict:
+    verdicts = [
+        _one(Context(rules, subject, now, watermark, denied_keys), evidence, truncated) for rules in selection.rules
+    ]
+    steps = tuple(step for verdict in verdicts for step in verdict.steps)
+    for verdict in verdicts:
+        if not verdict.allowed:
+            return replace(verdict, steps=steps)
+    return replace(verdicts[0], steps=steps)
+
+
+def _one(context: Context, evidence: Sequence[Evidence], truncated: bool) -> Verdict:
+    rules = context.rules
+    judged = [_judge_one(item, context) for item in sorted(evidence, key=_stable)]
+    counted = [item for item in judged if item.failed is None]
+    authorities = sorted({item.authority for item in counted})
+    steps = tuple(step for item in judged for step in item.steps)
+    reached = len(authorities) >= rules.threshold
+    steps += (
+        VerdictStep(
+            f"policy {rules.name}",
+            "threshold",
+            reached,
+            f"{len(authorities)} of {rules.threshold} required authorities signed"
+            + (f": {', '.join(authorities)}" if authorities else ""),
+        ),
+    )
+    if reached:
+        return Verdict(
+            True,
+            VerdictReason.VERIFIED,
+            f"signed by {', '.join(authorities)}",
+            policy=rules.name,
+            signers=tuple(authorities),
+            sequence=_next_watermark(counted, rules.threshold, context.now),
+            revision=_revision(counted, context.now),
+            steps=steps,
+        )
+    reason, message = _refusal(context, judged, authorities, truncated)
+    return Verdict(
+        False, reason, message, policy=rules.name, signers=tuple(authorities), steps=steps, hint=_hint(reason, context)
+    )
+
+
+def _judge_one(evidence: Evidence, context: Context) -> _Judged:
+    name = f"{evidence.format.value.lower()} signature {evidence.source[:19]}"
+    names = {authority.fingerprint: authority.name for authority in context.rules.authorities}
+    steps: list[VerdictStep] = []
+    for rank, check in enumerate(checks(evidence, context)):
+        passed = not check.problem
+        steps.append(VerdictStep(name, check.rule, passed, check.message if passed else check.problem))
+        if not passed:
+            return _Judged(evidence, "", _nearness(rank, evidence, names), check, tuple(steps))
+    return _Judged(evidence, names[evidence.signer], float(len(steps)), None, tuple(steps))
+
+
+def _nearness(rank: int, evidence: Evidence, names: dict[str, str]) -> float:
+    """Junk is further away than a sound signature of a stranger; a damaged one of our own key is nearer than both."""
+    if rank or evidence.signer or not evidence.problem:
+        return float(rank)
+    return 0.5 if evidence.key_hint in names else -1.0
+
+
+def _refusal(
+    context: Context, judged: Sequence[_Judged], authorities: Sequence[str], truncated: bool
+) -> tuple[VerdictReason, str]:
+    threshold, digest = context.rules.threshold, context.subject.digest
+    failed = [item for item in judged if item.failed is not None]
+    nearest = max(failed, key=lambda item: item.rank, default=None)
+    detail = f"the nearest signature is {nearest.failed.problem}" if nearest and nearest.failed else ""
+    if truncated:
+        message = f"there is more evidence for {digest} than is read, and not enough good evidence in what was read"
+        return VerdictReason.EVIDENCE_TRUNCATED, f"{message}; {detail}" if detail else message
+    if authorities:
+        message = f"{len(authorities)} of {threshold} required authorities signed ({', '.join(authorities)})"
+        return VerdictReason.BELOW_THRESHOLD, f"{message}; {detail}" if detail else message
+    if nearest is None or nearest.failed is None:
+        return VerdictReason.UNSIGNED, f"{digest} has no signature"
+    return nearest.failed.reason, f"no signature counts: {detail}"
+
+
+_RE_SIGNING_DOES_NOT_HELP = frozenset({VerdictReason.DENIED, VerdictReason.EVIDENCE_TRUNCATED})
+
+
+def _hint(reason: VerdictReason, context: Context) -> str:
+    if reason is VerdictReason.ROLLED_BACK:
+        return "publish a newer commit, or list the digest under rollback.allow of the policy"
+    if reason is VerdictReason.EVIDENCE_TRUNCATED:
+        return "remove foreign referrers of the digest from the registry"
+    if reason in _RE_SIGNING_DOES_NOT_HELP:
+        return ""
+    return signing_hint(context)
+
+
+def _next_watermark(counted: Sequence[_Judged], threshold: int, now: datetime) -> int:
+    highest: dict[str, int] = {}
+    for item in counted:
+        sequence = believable_sequence(item.evidence, now)
+        highest[item.authority] = max(sequence, highest.get(item.authority, 0))
+    return sorted(highest.values(), reverse=True)[threshold - 1]
+
+
+def _revision(counted: Sequence[_Judged], now: datetime) -> str:
+    found = [
+        (believable_sequence(item.evidence, now), item.evidence.claim(CLAIM_REVISION))
+        for item in counted
+        if item.evidence.claim(CLAIM_REVISION)
+    ]
+    return max(found)[1] if found else ""
+
+
+def _apply_mode(verdict: Verdict, selection: Selection) -> Verdict:
+    policy = selection.policy
+    if verdict.allowed or policy is None or policy.mode is not Mode.WARN or selection.floors:
+        return verdict
+    message = f"allowed only because policy {policy.name!r} has mode Warn: {verdict.message}"
+    return replace(verdict, allowed=True, message=message, sequence=0, revision="")
+
+
+def _denied(deny: Deny, subject: Subject, trusted: Iterable[Evidence]) -> Verdict | None:
+    if subject.digest in deny.digests:
+        return _distrust(f"the digest {subject.digest} is on a deny list")
+    stated = [subject.revision, *(item.claim(CLAIM_REVISION) for item in trusted if item.subject == subject.digest)]
+    for revision in stated:
+        if revision and any(_same_revision(revision, listed) for listed in deny.revisions):
+            return _distrust(f"the revision {revision[:300]} is on a deny list")
+    return None
+
+
+def _trusted_only(evidence: Sequence[Evidence], rules: Sequence[TrustRules]) -> list[Evidence]:
+    """Signatures of authorities: a stranger must not be able to stop writes by naming a denied revision."""
+    known = {authority.fingerprint for policy in rules for authority in policy.authorities}
+    return [item for item in evidence if item.signer in known and not item.problem]
+
+
+def _same_revision(revision: str, listed: str) -> bool:
+    if "@" in listed:
+        return revision == listed
+    commit = listed.removeprefix("sha1:")
+    return revision.rpartition("@")[2].removeprefix("sha1:").removesuffix("-dirty") == commit
+
+
+def _distrust(message: str) -> Verdict:
+    step = VerdictStep("deny lists", "deny", False, message)
+    return Verdict(False, VerdictReason.DENIED, message, steps=(step,), distrusted=True)
+
+
+def _stable(evidence: Evidence) -> tuple[str, str, str, tuple[tuple[str, str], ...], str]:
+    return evidence.source, evidence.format, evidence.signer, evidence.claims, evidence.problem

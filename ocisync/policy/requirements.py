@@ -1,0 +1,259 @@
+"""What one signature must satisfy, alone, to count under one policy.
+
+The checks run in a fixed order and stop at the first that fails; how far a signature came is how near it was, and
+that is what a person is told: "signed by ci, but for repository X" helps, "no valid signature" does not.
+
+    signer → format → content → repository → tag → annotations → expiry → sequence → age
+
+"Content" is exact predicate type and exactly one subject that is our digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from ocisync.model.artifact import VerdictReason
+from ocisync.model.descriptor import (
+    CLAIM_EXPIRES,
+    CLAIM_REPOSITORY,
+    CLAIM_SEQUENCE,
+    CLAIM_SIGNED,
+    CLAIM_TAGS,
+    SIGN_PREDICATE,
+)
+from ocisync.model.errors import UsageError
+from ocisync.model.evidence import Evidence
+from ocisync.model.ref import parse_reference
+from ocisync.model.spec import SelectorKind
+from ocisync.policy.rules import RepositoryClaim, TagClaim, TrustRules, canonical_repository
+
+AHEAD_S = 3_600  # a sequence further ahead of our clock is not believed: it would lock out every honest one
+_UNIX_SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged.
+
+    Attributes:
+        repository: `host/path` that the artifact was fetched from.
+        tag: the tag that led to it; empty for a digest source.
+        kind: how it was chosen: semver sources always need a signed tag, digest sources are exempt from the sequence
+            rule.
+        revision: what the manifest itself states; only deny lists look at it.
+    """
+
+    repository: str
+    digest: str
+    kind: SelectorKind
+    tag: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything besides the signature: the same for all signatures of one judgement."""
+
+    rules: TrustRules
+    subject: Subject
+    now: datetime
+    watermark: int
+    denied_keys: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule applied to one signature. An empty `problem` is a pass; `message` says what was found."""
+
+    rule: str
+    reason: VerdictReason
+    problem: str
+    message: str = ""
+
+
+def checks(evidence: Evidence, context: Context) -> Iterator[Check]:
+    """All checks in order. The caller stops at the first problem; later checks may rely on earlier ones."""
+    yield _signer(evidence, context)
+    yield _format(evidence, context)
+    yield _content(evidence, context)
+    yield _repository(evidence, context)
+    yield _tag(evidence, context)
+    yield _annotations(evidence, context)
+    yield _expiry(evidence, context)
+    yield _sequence(evidence, context)
+    yield _age(evidence, context)
+
+
+def unix_seconds(text: str) -> int | None:
+    """A claim that is a time; None if it is none."""
+    return int(text) if _UNIX_SECONDS.match(text) else None
+
+
+def believable_sequence(evidence: Evidence, now: datetime) -> int:
+    """The signed sequence; 0 if there is none or it is not believed."""
+    sequence = unix_seconds(evidence.claim(CLAIM_SEQUENCE)) or 0
+    return sequence if sequence <= now.timestamp() + AHEAD_S else 0
+
+
+def sequence_applies(context: Context) -> bool:
+    """Whether age may be judged by sequence: not for digest sources, not for digests allowed by name until a moment."""
+    subject = context.subject
+    allowed = any(item.digest == subject.digest and context.now < item.until for item in context.rules.rollback.allow)
+    return subject.kind is not SelectorKind.DIGEST and not allowed
+
+
+def accepted_repositories(context: Context) -> tuple[str, ...]:
+    """Names that a signature may claim: the repository itself and, through `remap`, the names that it mirrors."""
+    here = canonical_repository(context.subject.repository)
+    names = [here]
+    for remap in context.rules.remap:
+        if here == remap.here:
+            names.append(remap.signed)
+        elif here.startswith(remap.here + "/"):
+            names.append(remap.signed + here.removeprefix(remap.here))
+    return tuple(names)
+
+
+def tag_mode(context: Context) -> TagClaim:
+    """The tag rule in force for this kind of source."""
+    if context.subject.kind is SelectorKind.DIGEST:
+        return TagClaim.IGNORE  # no tag led here
+    if context.subject.kind is SelectorKind.SEMVER:
+        return TagClaim.REQUIRE
+    return context.rules.tag_claim
+
+
+def _signer(evidence: Evidence, context: Context) -> Check:
+    rule = "signer"
+    names = {authority.fingerprint: authority.name for authority in context.rules.authorities}
+    if not evidence.signer:
+        if evidence.problem:
+            return Check(rule, VerdictReason.BAD_SIGNATURE, evidence.problem)
+        hinted = f" (it names the key {evidence.key_hint})" if evidence.key_hint else ""
+        return Check(rule, VerdictReason.UNKNOWN_SIGNER, f"made by a key that no authority of the policy has{hinted}")
+    if evidence.signer in context.denied_keys:
+        return Check(rule, VerdictReason.DENIED, f"made by the denied key {evidence.signer}")
+    if evidence.signer not in names:
+        problem = f"made by the key {evidence.signer}, which is no authority of the policy"
+        return Check(rule, VerdictReason.UNKNOWN_SIGNER, problem)
+    return Check(rule, VerdictReason.UNKNOWN_SIGNER, "", f"made by authority {names[evidence.signer]!r}")
+
+
+def _format(evidence: Evidence, context: Context) -> Check:
+    accepted = ", ".join(context.rules.formats)
+    if evidence.format not in context.rules.formats:
+        problem = f"in format {evidence.format}; the policy accepts {accepted}"
+        return Check("format", VerdictReason.UNSIGNED, problem)
+    return Check("format", VerdictReason.UNSIGNED, "", f"in format {evidence.format}")
+
+
+def _content(evidence: Evidence, context: Context) -> Check:
+    digest = context.subject.digest
+    if evidence.subject and evidence.subject != digest:
+        problem = f"for the digest {evidence.subject}, not for {digest}"
+        return Check("content", VerdictReason.WRONG_SUBJECT, problem)
+    if evidence.problem:
+        return Check("content", VerdictReason.BAD_SIGNATURE, evidence.problem)
+    if evidence.predicate_type != SIGN_PREDICATE or not evidence.subject:
+        return Check("content", VerdictReason.BAD_SIGNATURE, "not a signature of an artifact")
+    return Check("content", VerdictReason.BAD_SIGNATURE, "", "for exactly this digest")
+
+
+def _repository(evidence: Evidence, context: Context) -> Check:
+    rule, reason = "repository", VerdictReason.WRONG_REPOSITORY
+    accepted = accepted_repositories(context)
+    here = context.subject.repository
+    claim = evidence.claim(CLAIM_REPOSITORY)
+    named = claim or _repository_of(evidence.docker_reference)
+    if not named:
+        if context.rules.repository_claim is RepositoryClaim.REQUIRE:
+            problem = f"for no particular repository (no claim {CLAIM_REPOSITORY}); the policy wants one for {here}"
+            return Check(rule, reason, problem)
+        return Check(rule, reason, "", "for no particular repository, which the policy permits")
+    if canonical_repository(named) not in accepted:
+        return Check(rule, reason, f"for the repository {named[:300]}, not for {here}")
+    return Check(rule, reason, "", f"for the repository {named}")
+
+
+def _repository_of(docker_reference: str) -> str:
+    if not docker_reference:
+        return ""
+    try:
+        return parse_reference(docker_reference).repository
+    except UsageError:
+        return docker_reference  # names something, but nothing that equals a repository
+
+
+def _tag(evidence: Evidence, context: Context) -> Check:
+    rule, reason, mode = "tag", VerdictReason.WRONG_TAG, tag_mode(context)
+    if mode is TagClaim.IGNORE:
+        return Check(rule, reason, "", "the tag does not matter here")
+    claim, tag = evidence.claim(CLAIM_TAGS), context.subject.tag
+    if not claim:
+        if mode is TagClaim.REQUIRE:
+            problem = f"for no particular tag (no claim {CLAIM_TAGS}); the policy wants one for {tag!r}"
+            return Check(rule, reason, problem)
+        return Check(rule, reason, "", "for no particular tag, which the policy permits")
+    if tag not in claim.split(" "):
+        return Check(rule, reason, f"for the tags {claim[:300]!r}, not for {tag!r}")
+    return Check(rule, reason, "", f"for the tag {tag!r}")
+
+
+def _annotations(evidence: Evidence, context: Context) -> Check:
+    rule, reason = "annotations", VerdictReason.ANNOTATION_MISMATCH
+    claims = dict(evidence.claims)
+    for name, wanted in context.rules.annotations:
+        found = claims.get(name)
+        if found != wanted:
+            stated = "is not signed" if found is None else f"is {found[:100]!r}"
+            return Check(rule, reason, f"its annotation {name!r} {stated}; the policy wants {wanted!r}")
+    return Check(rule, reason, "", f"{len(context.rules.annotations)} required annotations are signed")
+
+
+def _expiry(evidence: Evidence, context: Context) -> Check:
+    rule, reason, claim = "expiry", VerdictReason.EXPIRED, evidence.claim(CLAIM_EXPIRES)
+    if not claim:
+        return Check(rule, reason, "", "without an end")
+    expires = unix_seconds(claim)
+    if expires is None:
+        return Check(rule, reason, f"with an end that is no unix time: {claim[:40]!r}")
+    late = context.now.timestamp() - expires
+    if late >= 0:
+        return Check(rule, reason, f"expired {late:.0f} s ago")
+    return Check(rule, reason, "", f"valid for {-late:.0f} s more")
+
+
+def _sequence(evidence: Evidence, context: Context) -> Check:
+    rule, reason, claim = "sequence", VerdictReason.ROLLED_BACK, evidence.claim(CLAIM_SEQUENCE)
+    if not sequence_applies(context):
+        return Check(rule, reason, "", "the sequence does not matter: chosen by digest, or allowed by name")
+    sequence = unix_seconds(claim) if claim else 0
+    if sequence is None:
+        return Check(rule, reason, f"with a sequence that is no unix time: {claim[:40]!r}")
+    if sequence > context.now.timestamp() + AHEAD_S:
+        return Check(rule, reason, f"with sequence {sequence}, more than an hour ahead of the clock")
+    floor = context.rules.rollback.floor
+    lowest = max(context.watermark, floor)
+    if sequence < lowest:
+        stated = f"with sequence {sequence}" if claim else f"without a sequence (no claim {CLAIM_SEQUENCE})"
+        why = "was already accepted here" if context.watermark >= floor else "is the policy's floor"
+        return Check(rule, reason, f"{stated}, but {lowest} {why}")
+    return Check(rule, reason, "", f"with sequence {sequence}, at least {lowest}")
+
+
+def _age(evidence: Evidence, context: Context) -> Check:
+    rule, reason, limit = "age", VerdictReason.TOO_OLD, context.rules.rollback.max_age_s
+    if not limit:
+        return Check(rule, reason, "", "any age is accepted")
+    signed = unix_seconds(evidence.claim(CLAIM_SIGNED))
+    if signed is None:
+        return Check(rule, reason, f"without a time of signing (no claim {CLAIM_SIGNED}); the policy limits the age")
+    age = context.now.timestamp() - signed
+    if age > limit:
+        return Check(rule, reason, f"{age:.0f} s old; the policy accepts {limit:.0f} s")
+    if age < -AHEAD_S:
+        return Check(rule, reason, "signed more than an hour ahead of the clock")
+    return Check(rule, reason, "", f"{age:.0f} s old, at most {limit:.0f} s")

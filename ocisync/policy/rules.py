@@ -1,0 +1,367 @@
+"""`TrustPolicy` documents as frozen rules.
+
+The same document is a cluster object and a file. Parsing refuses what it does not know at every level, and refuses —
+never ignores — what belongs to the format but is not supported by this version: keyless authorities, attestations,
+`requireTimestamp`, `requireTransparencyLog`. An ignored rule would be a weaker policy than its author wrote.
+
+    match:           [{repository: exact name, or prefix/* on whole path segments}]
+    authorities:     [{name, key: {pem: …} | {secretRef: {name}}}]
+    threshold:       how many different authorities must have signed; no default
+    formats:         [Bundle]                     repositoryClaim: {mode: Require, remap: []}
+    tagClaim:        Require                      annotations:     {}
+    rollback:        {monotonic: Sequence, floor: 0, allow: [], maxAge: unset}
+    deny:            {digests, keys, revisions}   floor: false, onRevoked: Correct, mode: Enforce
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from ocisync.model.clock import parse_rfc3339
+from ocisync.model.digest import is_digest
+from ocisync.model.errors import InvalidInput, UsageError
+from ocisync.model.evidence import SignatureFormat
+from ocisync.model.ref import parse_reference
+from ocisync.model.resource import JsonObject
+from ocisync.model.spec import API_VERSION, POLICY_KIND, parse_duration
+from ocisync.policy.fields import Fields
+
+_MATCHES_COUNT = 100
+_AUTHORITIES_COUNT = 32
+_LIST_COUNT = 1_000
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
+_SPEC_FIELDS = (
+    "match", "floor", "formats", "authorities", "threshold", "repositoryClaim", "tagClaim", "annotations",
+    "attestations", "rollback", "requireTimestamp", "requireTransparencyLog", "deny", "onRevoked", "mode",
+)  # fmt: skip
+
+
+class RepositoryClaim(StrEnum):
+    """Whether a signature must name the repository."""
+
+    REQUIRE = "Require"
+    IF_PRESENT = "IfPresent"
+
+
+class TagClaim(StrEnum):
+    """Whether a signature must name the tag."""
+
+    REQUIRE = "Require"
+    IF_PRESENT = "IfPresent"
+    IGNORE = "Ignore"
+
+
+class Monotonic(StrEnum):
+    """What must never go down."""
+
+    SEQUENCE = "Sequence"
+
+
+class OnRevoked(StrEnum):
+    """What happens to the running digest when its evidence is no longer sufficient."""
+
+    CORRECT = "Correct"
+    SUSPEND = "Suspend"
+
+
+class Mode(StrEnum):
+    """Warn allows what would be refused, and says so; never for deny lists, never under a floor."""
+
+    ENFORCE = "Enforce"
+    WARN = "Warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Someone who may sign. Exactly one of `pem` and `secret` says where the key is; `fingerprint` once it was read."""
+
+    name: str
+    pem: str = ""
+    secret: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remap:
+    """Artifacts found under `here` may claim the name under `signed`: mirrors. Both on whole path segments."""
+
+    signed: str
+    here: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A digest that may be older than the watermark until a moment (aware UTC)."""
+
+    digest: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Freshness rules. `floor` is the lowest sequence; `max_age_s` is 0 when age does not matter."""
+
+    floor: int = 0
+    allow: tuple[Allowance, ...] = ()
+    max_age_s: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Explicit distrust: digests, key fingerprints, and revisions (`<ref>@sha1:<commit>` or the bare commit)."""
+
+    digests: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    revisions: tuple[str, ...] = ()
+
+
+NO_ROLLBACK_RULES = Rollback()
+NO_DENY = Deny()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRules:
+    """One valid policy."""
+
+    name: str
+    match: tuple[str, ...]
+    authorities: tuple[Authority, ...]
+    threshold: int
+    floor: bool = False
+    formats: tuple[SignatureFormat, ...] = (SignatureFormat.BUNDLE,)
+    repository_claim: RepositoryClaim = RepositoryClaim.REQUIRE
+    remap: tuple[Remap, ...] = ()
+    tag_claim: TagClaim = TagClaim.REQUIRE
+    annotations: tuple[tuple[str, str], ...] = ()
+    rollback: Rollback = NO_ROLLBACK_RULES
+    deny: Deny = NO_DENY
+    on_revoked: OnRevoked = OnRevoked.CORRECT
+    mode: Mode = Mode.ENFORCE
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPolicy:
+    """A policy that cannot be used. It still matches, and then refuses.
+
+    Attributes:
+        match: the patterns that could be read; empty means that it may be about any repository.
+    """
+
+    name: str
+    match: tuple[str, ...]
+    problem: str
+
+
+def parse_policy(document: JsonObject) -> TrustRules:
+    """Parse one `TrustPolicy`.
+
+    Raises:
+        InvalidInput: naming the path of the field that is wrong, unknown or not supported by this version.
+    """
+    name = policy_name(document)
+    root = Fields(document, "policy", ("apiVersion", "kind", "metadata", "spec", "status"))
+    if root.raw("apiVersion") != API_VERSION or root.raw("kind") != POLICY_KIND:
+        raise InvalidInput(f"policy: expected kind {POLICY_KIND} of {API_VERSION}")
+    if not _NAME.match(name):
+        raise InvalidInput("metadata.name: required, a lower-case DNS name")
+    spec = Fields(root.raw("spec"), "spec", _SPEC_FIELDS)
+    _refuse_later(spec)
+    authorities = _authorities(spec)
+    threshold = spec.integer("threshold", None, 1)
+    if threshold > len(authorities):
+        raise spec.fail("threshold", f"{threshold} of {len(authorities)} authorities can never be reached")
+    claim = spec.child("repositoryClaim", ("mode", "remap"))
+    rules = TrustRules(
+        name=name,
+        match=_match(spec),
+        authorities=authorities,
+        threshold=threshold,
+        floor=spec.flag("floor"),
+        formats=_formats(spec),
+        repository_claim=claim.choice("mode", RepositoryClaim, RepositoryClaim.REQUIRE),
+        remap=tuple(_remap(where, item) for where, item in claim.items("remap", _MATCHES_COUNT)),
+        tag_claim=spec.choice("tagClaim", TagClaim, TagClaim.REQUIRE),
+        annotations=spec.string_map("annotations"),
+        rollback=_rollback(spec),
+        deny=_deny(spec),
+        on_revoked=spec.choice("onRevoked", OnRevoked, OnRevoked.CORRECT),
+        mode=spec.choice("mode", Mode, Mode.ENFORCE),
+    )
+    if rules.floor and rules.mode is Mode.WARN:
+        raise spec.fail("mode", "Warn contradicts floor: true")
+    return rules
+
+
+def with_fingerprints(rules: TrustRules, fingerprints: Mapping[str, str]) -> TrustRules:
+    """The rules with each authority's key fingerprint filled in.
+
+    Raises:
+        InvalidInput: if two authorities are one key: a threshold over them would count one signer twice.
+    """
+    owner: dict[str, str] = {}
+    for authority in rules.authorities:
+        fingerprint = fingerprints[authority.name]
+        if fingerprint in owner:
+            raise InvalidInput(
+                f"spec.authorities: {owner[fingerprint]!r} and {authority.name!r} are the same key {fingerprint}"
+            )
+        owner[fingerprint] = authority.name
+    filled = tuple(replace(authority, fingerprint=fingerprints[authority.name]) for authority in rules.authorities)
+    return replace(rules, authorities=filled)
+
+
+def policy_name(document: Mapping[str, Any]) -> str:
+    """The name of a policy document, even of a broken one; empty if there is none."""
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def readable_patterns(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The match patterns of a broken policy; empty if any of them cannot be read, or there are none."""
+    try:
+        value = document.get("spec")
+        spec = Fields(value, "spec", tuple(str(name) for name in value) if isinstance(value, Mapping) else ())
+        return _match(spec)
+    except InvalidInput:
+        return ()
+
+
+def canonical_repository(name: str) -> str:
+    """`host/path` with the host in lower case: host names do not tell upper from lower case."""
+    host, slash, path = name.partition("/")
+    return host.lower() + slash + path
+
+
+def _refuse_later(spec: Fields) -> None:
+    later = "not supported by this version of ocisync"
+    for _, _item in spec.items("attestations", _LIST_COUNT):
+        raise spec.fail("attestations", later)
+    for name in ("requireTimestamp", "requireTransparencyLog"):
+        if spec.flag(name):
+            raise spec.fail(name, later)
+
+
+def _match(spec: Fields) -> tuple[str, ...]:
+    patterns: list[str] = []
+    for where, item in spec.items("match", _MATCHES_COUNT):
+        pattern = Fields(item, where, ("repository",)).text("repository")
+        patterns.append(_repository(pattern.removesuffix("/*"), f"{where}.repository") + pattern[_stem(pattern) :])
+    if not patterns:
+        raise spec.fail("match", "required: at least one {repository: …}")
+    if len(set(patterns)) != len(patterns):
+        raise spec.fail("match", "the same pattern twice")
+    return tuple(patterns)
+
+
+def _stem(pattern: str) -> int:
+    return len(pattern.removesuffix("/*"))
+
+
+def _repository(name: str, where: str) -> str:
+    """A repository, or a host with or without leading path segments, in canonical form."""
+    hint = "write an exact repository, or prefix/* where * stands for whole path segments"
+    if "*" in name:
+        raise InvalidInput(f"{where}: {name[:100]!r}: * may only be the last path segment", hint=hint)
+    try:
+        # A bare host is a legal prefix, but no legal reference.
+        reference = parse_reference(name if "/" in name else f"{name}/x")
+    except UsageError as error:
+        raise InvalidInput(f"{where}: {error.message}", hint=hint) from None
+    if reference.tag or reference.digest or "://" in name:
+        raise InvalidInput(f"{where}: {name[:100]!r}: leave scheme, tag and digest out", hint=hint)
+    return canonical_repository(name)
+
+
+def _authorities(spec: Fields) -> tuple[Authority, ...]:
+    found = tuple(_authority(where, item) for where, item in spec.items("authorities", _AUTHORITIES_COUNT))
+    if not found:
+        raise spec.fail("authorities", "required: at least one authority")
+    names = [authority.name for authority in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise spec.fail("authorities", f"two authorities are named {name!r}")
+    return found
+
+
+def _authority(where: str, item: object) -> Authority:
+    fields = Fields(item, where, ("name", "key", "keyless"))
+    name = fields.text("name")
+    if fields.has("keyless"):
+        raise fields.fail("keyless", "not supported by this version of ocisync", hint="use a key authority")
+    key = Fields(fields.raw("key"), f"{where}.key", ("pem", "secretRef"))
+    if key.has("pem") == key.has("secretRef"):
+        raise InvalidInput(f"{where}.key: set exactly one of pem, secretRef")
+    if key.has("pem"):
+        return Authority(name, pem=key.text("pem"))
+    return Authority(name, secret=key.child("secretRef", ("name",)).text("name"))
+
+
+def _formats(spec: Fields) -> tuple[SignatureFormat, ...]:
+    if not spec.has("formats"):
+        return (SignatureFormat.BUNDLE,)
+    found: list[SignatureFormat] = []
+    for where, text in spec.texts("formats", len(SignatureFormat) * 2):
+        try:
+            found.append(SignatureFormat(text))
+        except ValueError:
+            raise InvalidInput(f"{where}: {text[:40]!r} is none of {' | '.join(SignatureFormat)}") from None
+    if not found:
+        raise spec.fail("formats", "an empty list would accept nothing")
+    return tuple(sorted(set(found)))
+
+
+def _remap(where: str, item: object) -> Remap:
+    fields = Fields(item, where, ("signed", "here"))
+    return Remap(
+        signed=_repository(fields.text("signed"), f"{where}.signed"),
+        here=_repository(fields.text("here"), f"{where}.here"),
+    )
+
+
+def _rollback(spec: Fields) -> Rollback:
+    fields = spec.child("rollback", ("monotonic", "floor", "allow", "maxAge"))
+    fields.choice("monotonic", Monotonic, Monotonic.SEQUENCE)
+    max_age_s = 0.0
+    if fields.has("maxAge"):
+        max_age_s = parse_duration(fields.text("maxAge"), f"{fields.where}.maxAge")
+        if max_age_s <= 0:
+            raise fields.fail("maxAge", "must be longer than nothing; leave it out to accept any age")
+    return Rollback(
+        floor=fields.integer("floor", 0, 0),
+        allow=tuple(_allowance(where, item) for where, item in fields.items("allow", _LIST_COUNT)),
+        max_age_s=max_age_s,
+    )
+
+
+def _allowance(where: str, item: object) -> Allowance:
+    fields = Fields(item, where, ("digest", "until"))
+    digest, until = fields.text("digest"), parse_rfc3339(fields.text("until"))
+    if not is_digest(digest):
+        raise fields.fail("digest", "not a sha256 digest")
+    if until is None:
+        raise fields.fail("until", "not a time like 2026-12-01T00:00:00Z")
+    return Allowance(digest, until)
+
+
+def _deny(spec: Fields) -> Deny:
+    fields = spec.child("deny", ("digests", "keys", "revisions"))
+    digests, keys = fields.texts("digests", _LIST_COUNT), fields.texts("keys", _LIST_COUNT)
+    for where, text in digests + keys:
+        if not is_digest(text):
+            raise InvalidInput(f"{where}: expected sha256: and 64 lower-case hex characters, found {text[:100]!r}")
+    revisions = fields.texts("revisions", _LIST_COUNT)
+    for where, text in revisions:
+        if not _COMMIT.match(text.rpartition("@")[2].removeprefix("sha1:").removesuffix("-dirty")):
+            raise InvalidInput(
+                f"{where}: {text[:100]!r} names no commit", hint="write <ref>@sha1:<40 hex> or the bare commit"
+            )
+    return Deny(
+        tuple(text for _, text in digests), tuple(text for _, text in keys), tuple(text for _, text in revisions)
+    )
