@@ -7,9 +7,8 @@ plays the nodes. The API server has RBAC on, signs ServiceAccount tokens, and wr
 from __future__ import annotations
 
 import base64
+import http.client
 import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +123,14 @@ class ControlPlane(Cluster):
 
     def _wait_ready(self) -> None:
         context = ssl.create_default_context(cadata=self.authority.decode())
-        url = f"{self.server}/readyz"
 
         def ready() -> bool:
-            with urllib.request.urlopen(url, timeout=2.0, context=context) as answer:
-                return bool(answer.status == 200)
+            connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=2.0, context=context)
+            try:
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == 200
+            finally:
+                connection.close()
 
         self.apiserver.wait_until(ready, START_TIMEOUT_S, "the API server is ready")
 

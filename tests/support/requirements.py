@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,3 +40,11 @@ def envtest_assets() -> Path | None:
     """A folder with etcd, kube-apiserver and kubectl (``KUBEBUILDER_ASSETS``), or None."""
     given = os.environ.get("KUBEBUILDER_ASSETS")
     return Path(given).absolute() if given else None
+
+
+def require_tool(name: str, package: str) -> Path:
+    """A program of the machine, such as buildah; ``package`` is the Debian package that has it."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        missing(name, f"install Debian's package {package}")
+    return Path(found)

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Every check of this project: lint, types, import contracts, tests. Arguments go to pytest.
+#
+#   tests/run.sh                         everything that this machine can run
+#   tests/run.sh tests/unit -x           a part
+#   OCISYNC_REQUIRE_REAL=1 tests/run.sh  what is missing is a failure, not a skip (as CI runs it)
+#
+# Needs Python ≥ 3.11 ($PYTHON, default python3) and makes its own .venv. With Go it builds the real
+# servers first (about 20 minutes on two cores the first time, cached afterwards); without Go the tests
+# that need them are skipped. OCISYNC_SKIP_BUILD=1 takes only what is already built.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '== %s\n' "$*" >&2; }
+required() { [[ ${OCISYNC_REQUIRE_REAL:-} == 1 ]]; }
+
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  say "$python is older than Python 3.11: set PYTHON to a newer one"
+  exit 1
+}
+
+# Debian packages for the container image tests. Only root can install them, and a person's machine is
+# theirs: it is changed only where everything is required.
+install_packages() {
+  local wanted=() tool
+  for tool in buildah debootstrap; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || wanted+=("$tool")
+  done
+  if ((${#wanted[@]} == 0)); then return; fi
+  if required && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    say "installing ${wanted[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -qq -y --no-install-recommends "${wanted[@]}" >/dev/null ||
+      say "could not install ${wanted[*]}"
+  else
+    say "not here: ${wanted[*]} (Debian packages of these names); tests of the container image need them"
+  fi
+}
+
+servers_log=$(mktemp)
+builder=
+cleanup() {
+  if [[ -n $builder ]]; then kill "$builder" 2>/dev/null || true; fi
+  rm -f "$servers_log"
+}
+trap cleanup EXIT
+
+start_builds() {
+  if [[ ${OCISYNC_SKIP_BUILD:-} == 1 ]]; then return; fi
+  if command -v go >/dev/null; then
+    say "building the real servers beside lint (does nothing when they are ready)"
+    "$python" tests/servers/build.py all >"$servers_log" 2>&1 &
+  else
+    say "Go is not here: tests on a real Kubernetes, olareg and cosign need it once (tests/servers/README.md)"
+    "$python" tests/servers/build.py distribution >"$servers_log" 2>&1 &
+  fi
+  builder=$!
+}
+
+wait_for_builds() {
+  if [[ -z $builder ]]; then return; fi
+  if ! wait "$builder"; then say "not every real server is ready"; fi
+  builder=
+  sed 's/^/   /' "$servers_log" >&2
+}
+
+make_environment() {
+  [[ -x .venv/bin/python ]] || "$python" -m venv .venv
+  local stamp=.venv/.installed want
+  want=$(sha256sum pyproject.toml | cut -d' ' -f1)
+  if [[ $(cat "$stamp" 2>/dev/null) != "$want" ]]; then
+    say "installing ocisync and its tools into .venv"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,keyless]'
+    echo "$want" >"$stamp"
+  fi
+}
+
+failed=()
+check() {
+  say "$*"
+  ".venv/bin/$1" "${@:2}" >&2 || failed+=("$1")
+}
+
+install_packages
+start_builds
+make_environment
+check ruff check .
+check ruff format --check .
+check mypy
+check lint-imports --no-cache
+wait_for_builds
+
+if ((${#failed[@]})); then say "FAILED before the tests: ${failed[*]}"; fi
+say "pytest $*"
+status=0
+.venv/bin/python -m pytest "$@" || status=$?
+# Nothing is printed after pytest's closing line.
+if ((status == 0 && ${#failed[@]})); then status=1; fi
+exit "$status"
