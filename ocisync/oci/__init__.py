@@ -1,0 +1,1 @@
+"""Registries: one `Store` per repository, every byte checked before anyone sees it."""

@@ -1,0 +1,309 @@
+"""`open_store`: a `Store` on a real registry.
+
+Importing this module is cheap; oras and requests are imported when the first store is opened.
+
+    store = open_store("registry.example/shop/config", RegistryOptions(environ=os.environ))
+    store.resolve("production")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote, urljoin
+
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import is_digest, parse_digest, sha256_digest
+from ocisync.model.errors import AccessDenied, NotFound, OcisyncError, Refused, UsageError
+from ocisync.model.limits import MANIFEST_BYTES, PAGES_COUNT, TAGS_COUNT
+from ocisync.model.ref import Reference, check_tag, parse_reference
+from ocisync.oci import referrers as referring
+from ocisync.oci.auth import PULL, PUSH, Scope
+from ocisync.oci.credentials import default_credentials
+from ocisync.oci.documents import MANIFEST_TYPES, check_manifest, parse_json, subject_digest
+from ocisync.oci.endpoint import endpoint_of, origin_of
+from ocisync.oci.failures import Answer, error_of
+from ocisync.oci.headers import media_type_of, next_link
+from ocisync.oci.options import RegistryOptions
+from ocisync.oci.store import Manifest, PutResult, Referrers, Store
+from ocisync.oci.uploads import Upload, upload_location
+
+if TYPE_CHECKING:
+    from ocisync.oci.transport import Call, Transport
+
+__all__ = ["RegistryOptions", "RegistryStore", "open_store"]
+
+TAGS_PAGE = 500  # names; registries refuse more than 1,000
+PAGE_BYTES = 4 * 1024 * 1024
+_ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
+
+
+def open_store(reference: Reference | str, options: RegistryOptions | None = None) -> RegistryStore:
+    """Open the repository that a reference names; its tag and digest do not matter. Nothing is sent yet.
+
+    Raises:
+        UsageError: not a reference, or unusable options.
+        InvalidInput: a login, CA or certificate file that cannot be used.
+    """
+    from ocisync.oci.transport import Transport
+
+    options = options or RegistryOptions()
+    parsed = parse_reference(reference) if isinstance(reference, str) else reference
+    credentials = options.credentials or default_credentials(
+        parsed.host, options.environ, creds=options.creds, config_file=options.config_file, warn=options.on_warning
+    )
+    return RegistryStore(Transport(endpoint_of(parsed, options.plain_http), options, credentials))
+
+
+class RegistryStore:
+    """One repository behind the distribution API. Implements `Store`; safe for many threads."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._endpoint = transport.endpoint
+
+    def __repr__(self) -> str:
+        return f"RegistryStore({self.repository!r})"
+
+    def __enter__(self) -> RegistryStore:
+        """Use and close."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close connections."""
+        self.close()
+
+    @property
+    def repository(self) -> str:
+        """`host/path` as typed."""
+        return self._endpoint.repository
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _call(self, what: str, method: str, url: str, **rest: Any) -> Call:
+        from ocisync.oci.transport import Call
+
+        rest.setdefault("scope", self._transport.scope_for(method))
+        return Call(what, method, url, **rest)
+
+    def _run(self, what: str, method: str, rest: str, **options: Any) -> Answer:
+        return self._transport.run(self._call(what, method, self._endpoint.url(rest), **options))
+
+    def _error(self, answer: Answer, what: str, *, tag: str = "") -> OcisyncError:
+        return error_of(answer, what, self._endpoint.name, tag=tag)
+
+    def _named(self, ref: str) -> str:
+        """`repository:tag` or `repository@digest`.
+
+        Raises:
+            UsageError: neither a tag nor a digest.
+        """
+        return f"{self.repository}@{ref}" if is_digest(ref) else f"{self.repository}:{check_tag(ref)}"
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def resolve(self, ref: str) -> Descriptor | None:
+        """Ask (HEAD) what a tag or digest is now; None if it does not exist."""
+        what = f"resolving {self._named(ref)}"
+        answer = self._run(what, "HEAD", f"manifests/{ref}", headers=_ACCEPT)
+        if answer.status == 404:
+            return None
+        if not answer.ok:
+            raise self._error(answer, what)
+        digest, length = answer.header("docker-content-digest").strip(), answer.header("content-length")
+        media_type = media_type_of(answer.header("content-type"))
+        if not is_digest(digest) or not length.isdecimal() or media_type not in MANIFEST_TYPES:
+            # Headers that are optional in the specification are missing: look at the manifest itself.
+            try:
+                return self.manifest(ref).descriptor
+            except NotFound:
+                return None
+        if is_digest(ref) and ref != digest:
+            raise Refused(f"{what}: the registry answers for {digest}", reason="BadArtifact")
+        return Descriptor(media_type, digest, int(length[:20]))
+
+    def manifest(self, ref: str) -> Manifest:
+        """Fetch and check a manifest."""
+        what = f"reading manifest {self._named(ref)}"
+        answer = self._run(what, "GET", f"manifests/{ref}", headers=_ACCEPT, limit=MANIFEST_BYTES)
+        if answer.status != 200:
+            raise self._error(answer, what)
+        return check_manifest(
+            answer.body,
+            ref=ref,
+            content_type=answer.header("content-type"),
+            announced=answer.header("docker-content-digest"),
+            what=what,
+        )
+
+    def blob(self, descriptor: Descriptor, *, max_bytes: int) -> bytes:
+        """Fetch and check a blob."""
+        digest, size = parse_digest(descriptor.digest), descriptor.size
+        what = f"reading blob {self.repository}@{digest}"
+        if size > max_bytes:
+            raise Refused(f"{what}: {size} bytes, more than the limit of {max_bytes}", reason="TooLarge")
+        answer = self._run(what, "GET", f"blobs/{digest}", limit=size, size=size)
+        if answer.status != 200:
+            raise self._error(answer, what)
+        if len(answer.body) != size:
+            raise Refused(f"{what}: {len(answer.body)} bytes instead of {size}", reason="BadArtifact")
+        found = sha256_digest(answer.body)
+        if found != digest:
+            raise Refused(f"{what}: the registry sent other content, with digest {found}", reason="BadArtifact")
+        return answer.body
+
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether the repository has a blob."""
+        what = f"looking for blob {self.repository}@{parse_digest(digest)}"
+        answer = self._run(what, "HEAD", f"blobs/{digest}")
+        if answer.status == 404:
+            return False
+        if not answer.ok:
+            raise self._error(answer, what)
+        return True
+
+    def tags(self) -> Iterator[str]:
+        """List tags, page by page; names that are no tags are left out."""
+        what = f"listing tags of {self.repository}"
+        url = self._endpoint.url(f"tags/list?n={TAGS_PAGE}")
+        seen: set[str] = set()
+        for answer in self.pages(what, url, limit=PAGE_BYTES):
+            names = parse_json(answer.body, what).get("tags") or []
+            if not isinstance(names, list):
+                raise Refused(f"{what}: tags is not a list", reason="BadAnswer")
+            for name in names:
+                if isinstance(name, str) and name not in seen and _is_tag(name):
+                    seen.add(name)
+                    yield name
+            if len(seen) > TAGS_COUNT:
+                raise Refused(f"{what}: more than {TAGS_COUNT} tags", reason="TooLarge")
+
+    def pages(self, what: str, url: str, *, limit: int, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
+        """Fetch a list and what its `Link` headers lead to, within this registry.
+
+        Raises:
+            Refused: pages that lead elsewhere, in a circle, or without end.
+        """
+        visited: set[str] = set()
+        while url:
+            if url in visited or len(visited) >= PAGES_COUNT:
+                raise Refused(f"{what}: the pages do not end", reason="TooLarge")
+            visited.add(url)
+            answer = self._transport.run(self._call(what, "GET", url, limit=limit, headers=headers or {}))
+            if answer.status != 200:
+                raise self._error(answer, what)
+            yield answer
+            link = next_link(answer.header("link"))
+            url = urljoin(url, link) if link else ""
+            if url and origin_of(url) != self._endpoint.origin:
+                raise Refused(f"{what}: the next page is on another host", reason="BadRedirect")
+
+    def ping(self) -> None:
+        """Check that the registry answers and accepts our login."""
+        what = f"asking registry {self._endpoint.name}"
+        answer = self._transport.run(self._call(what, "GET", self._endpoint.base, scope=Scope()))
+        if not answer.ok:
+            raise self._error(answer, what)
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> None:
+        """Upload a blob."""
+        parse_digest(descriptor.digest)
+        if isinstance(data, bytes) and (len(data), sha256_digest(data)) != (descriptor.size, descriptor.digest):
+            raise Refused(f"blob {descriptor.digest} for {self.repository} is not what its descriptor says")
+        Upload(self._transport, self._call, descriptor, data).run(lambda: self._arrived(descriptor.digest))
+
+    def _arrived(self, digest: str) -> bool:
+        """Whether a blob exists, in one request: retries belong to the upload around it."""
+        url = self._endpoint.url(f"blobs/{digest}")
+        return self._transport.once(self._call(f"looking for blob {digest}", "HEAD", url)).ok
+
+    def mount_blob(self, digest: str, from_repository: str) -> bool:
+        """Link a blob from another repository of the same registry."""
+        parse_digest(digest)
+        source = endpoint_of(parse_reference(from_repository))
+        if source.host != self._endpoint.host:
+            return False
+        what = f"mounting blob {digest} into {self.repository}"
+        url = self._endpoint.url(f"blobs/uploads/?mount={quote(digest, safe='')}&from={quote(source.path, safe='')}")
+        scope = Scope(((self._endpoint.path, PUSH), (source.path, PULL)))
+        try:
+            answer = self._transport.run(self._call(what, "POST", url, scope=scope))
+        except AccessDenied:
+            return False  # no right to read there: an upload may still be allowed
+        if answer.status == 201:
+            return True
+        if answer.status == 202:
+            # The registry opened an upload instead; it would expire by itself, but that can take a week.
+            self._transport.run(self._call(what, "DELETE", upload_location(answer, url, what), scope=scope))
+            return False
+        if answer.status >= 500:
+            raise self._error(answer, what)
+        return False
+
+    def put_manifest(self, raw: bytes, media_type: str, ref: str) -> PutResult:
+        """Store exactly these bytes under a tag or their digest."""
+        what = f"writing manifest {self._named(ref)}"
+        digest = sha256_digest(raw)
+        if is_digest(ref) and ref != digest:
+            raise UsageError(f"{what}: the bytes have digest {digest}")
+        answer = self._run(what, "PUT", f"manifests/{ref}", headers={"Content-Type": media_type}, body=lambda: raw)
+        if not answer.ok:
+            raise self._error(answer, what, tag="" if is_digest(ref) else ref)
+        stored = answer.header("docker-content-digest").strip()
+        if stored and stored != digest:
+            raise Refused(
+                f"{what}: the registry stored other content, with digest {stored[:140]}", reason="BadArtifact"
+            )
+        subject = answer.header("oci-subject").strip()
+        return PutResult(digest, bool(subject) and subject == subject_digest(raw))
+
+    def delete_tag(self, tag: str) -> None:
+        """Remove one tag; never the manifest, never its other tags."""
+        check_tag(tag)
+        what = f"deleting tag {self.repository}:{tag}"
+        answer = self._run(what, "DELETE", f"manifests/{tag}")
+        if answer.ok:
+            return
+        if answer.status in {400, 405}:
+            # Deleting the manifest instead, as some clients do, would take all its other tags along.
+            raise Refused(
+                f"{what}: the registry cannot delete a single tag: {self._error(answer, what).message}",
+                hint="delete it in the registry's own user interface or API",
+                reason="Unsupported",
+            )
+        raise self._error(answer, what, tag=tag)
+
+    # -- referrers --------------------------------------------------------------------------------
+
+    def referrers(self, digest: str) -> Referrers:
+        """List what refers to `digest`."""
+        return referring.list_referrers(self, parse_digest(digest))
+
+    def attach(self, raw_manifest: bytes, subject: Descriptor) -> Descriptor:
+        """Store a referrer manifest and make sure that it is listed."""
+        return referring.attach(self, raw_manifest, subject, self._transport.options)
+
+    def referrers_page(self, digest: str) -> Iterator[Answer]:
+        """The pages of the referrers API."""
+        what = f"listing referrers of {self.repository}@{digest}"
+        accept = {"Accept": "application/vnd.oci.image.index.v1+json"}
+        return self.pages(what, self._endpoint.url(f"referrers/{digest}"), limit=PAGE_BYTES, headers=accept)
+
+
+def _is_tag(name: str) -> bool:
+    try:
+        check_tag(name)
+    except UsageError:
+        return False
+    return True
+
+
+def _conforms(store: RegistryStore) -> Store:
+    """Checked by the type checker: a registry store is a `Store`."""
+    return store

@@ -1,0 +1,53 @@
+"""How a registry is spoken to. Front ends fill this in from flags and the environment; libraries read neither."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ocisync import __version__
+from ocisync.oci.credentials import CredentialSource
+from ocisync.oci.retry import RetryPlan
+
+
+def _ignore(_: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """Options of one registry connection.
+
+    Attributes:
+        plain_http: True: http; False: https; None: http for loopback names only.
+        ca_file: PEM file of authorities trusted in addition to the system's.
+        client_cert: certificate and key files, shown to the registry alone.
+        creds: `USER:PASSWORD`; secret.
+        config_file: the one login file to use instead of the usual places.
+        credentials: where logins come from; replaces `creds`, `config_file` and the environment.
+        environ: the environment, for login files, helpers and proxies; empty means none of these.
+        timeout_s: seconds without a byte before a request counts as lost.
+        connect_timeout_s: seconds for a connection to be made.
+        plan: retries of one operation.
+        on_warning: told about unusable logins and the like, in a sentence.
+        sleep: waits between attempts; an agent passes its stop token's wait.
+    """
+
+    plain_http: bool | None = None
+    ca_file: Path | None = None
+    client_cert: tuple[Path, Path] | None = None
+    creds: str = field(default="", repr=False)
+    config_file: Path | None = None
+    credentials: CredentialSource | None = field(default=None, repr=False)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout_s: float = 30.0
+    connect_timeout_s: float = 5.0
+    plan: RetryPlan = field(default_factory=RetryPlan)
+    user_agent: str = f"ocisync/{__version__}"
+    on_warning: Callable[[str], None] = _ignore
+    sleep: Callable[[float], object] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random

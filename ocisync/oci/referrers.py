@@ -1,0 +1,199 @@
+"""Referrers: the API of the distribution specification 1.1 and, where a registry lacks it, the fallback tag.
+
+The fallback is an index at tag `sha256-<hex>` that clients maintain themselves. cosign writes wrong artifact types into
+it, so its entries are listed whole and never filtered. An update is an unlocked read-modify-write that another client
+may undo: attaching reads back and repeats until the entry stays. Entries and fields of others are kept as they are;
+something at that tag that is no index is left alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from ocisync.model.descriptor import OCI_INDEX, Descriptor
+from ocisync.model.errors import NotFound, Refused, Unavailable
+from ocisync.model.limits import EVIDENCE_DESCRIPTORS, MANIFEST_BYTES
+from ocisync.model.ref import fallback_tag
+from ocisync.oci.documents import (
+    BAD_ARTIFACT,
+    INDEX_TYPES,
+    descriptor_of,
+    index_entries,
+    parse_json,
+    referrer_descriptor,
+    subject_digest,
+    with_entry,
+)
+from ocisync.oci.failures import Answer
+from ocisync.oci.headers import media_type_of
+from ocisync.oci.options import RegistryOptions
+from ocisync.oci.retry import RetryPlan
+from ocisync.oci.store import Manifest, PutResult, Referrers
+
+ATTACH_ROUNDS = 10
+SETTLE_S = 0.1  # how long a rival's update of the fallback index may take to overwrite ours
+
+# Registries without the API answer in many ways; some front ends answer 200 with a web page.
+_NO_API = (NotFound, Refused)
+
+
+class ReferrerStore(Protocol):
+    """The part of a store that this module needs."""
+
+    @property
+    def repository(self) -> str:
+        """`host/path`."""
+        ...
+
+    def manifest(self, ref: str) -> Manifest:
+        """Fetch a manifest."""
+        ...
+
+    def put_manifest(self, raw: bytes, media_type: str, ref: str) -> PutResult:
+        """Store a manifest."""
+        ...
+
+    def referrers_page(self, digest: str) -> Iterator[Answer]:
+        """The pages of the referrers API."""
+        ...
+
+
+def list_referrers(store: ReferrerStore, digest: str) -> Referrers:
+    """List descriptors that refer to a digest: from the API; from the fallback tag without API or API entries."""
+    found = _from_api(store, digest)
+    if found is not None and (found.descriptors or found.truncated):
+        return found
+    # A registry that gained the API later may know nothing of what clients kept at the tag before.
+    fallback = _from_tag(store, digest)
+    return Referrers(fallback.descriptors, fallback.truncated, fallback.problems, api=found is not None)
+
+
+def _from_api(store: ReferrerStore, digest: str) -> Referrers | None:
+    """What the API lists; None if there is no API."""
+    entries: list[object] = []
+    what = f"referrers of {store.repository}@{digest}"
+    first = True
+    try:
+        for answer in store.referrers_page(digest):
+            if media_type_of(answer.header("content-type")) not in INDEX_TYPES:
+                if first:
+                    return None
+                raise Refused(f"{what}: a page is no index", reason=BAD_ARTIFACT)
+            entries += index_entries(parse_json(answer.body, what), what)
+            first = False
+            if len(entries) > EVIDENCE_DESCRIPTORS:
+                break
+    except _NO_API:
+        if first:
+            return None
+        raise
+    return _bounded(entries, what, api=True)
+
+
+def _from_tag(store: ReferrerStore, digest: str) -> Referrers:
+    tag = fallback_tag(digest)
+    what = f"{store.repository}:{tag}"
+    try:
+        manifest = store.manifest(tag)
+    except NotFound:
+        return Referrers(())
+    except Refused as error:
+        return Referrers((), problems=(error.message,))
+    if manifest.descriptor.media_type not in INDEX_TYPES:
+        return Referrers((), problems=(f"{what} is no index",))
+    try:
+        return _bounded(index_entries(parse_json(manifest.raw, what), what), what, api=False)
+    except Refused as error:
+        return Referrers((), problems=(error.message,))
+
+
+def _bounded(entries: Iterable[object], what: str, *, api: bool) -> Referrers:
+    found: dict[str, Descriptor] = {}
+    bad = 0
+    truncated = False
+    for number, entry in enumerate(entries):
+        if number >= EVIDENCE_DESCRIPTORS:
+            truncated = True
+            break
+        descriptor = descriptor_of(entry)
+        if descriptor is None:
+            bad += 1
+        else:
+            found.setdefault(descriptor.digest, descriptor)
+    problems = (f"{what}: {bad} entries are no descriptors",) if bad else ()
+    return Referrers(tuple(found.values()), truncated, problems, api)
+
+
+# One lock per index: threads of this process must not undo each other's updates.
+_index_locks: dict[tuple[str, str], threading.Lock] = {}
+_index_locks_guard = threading.Lock()
+_MAX_LOCKS = 10_000
+
+
+def _index_lock(repository: str, digest: str) -> threading.Lock:
+    with _index_locks_guard:
+        if len(_index_locks) > _MAX_LOCKS:
+            for key in [key for key, lock in _index_locks.items() if not lock.locked()]:
+                del _index_locks[key]
+        return _index_locks.setdefault((repository, digest), threading.Lock())
+
+
+def attach(store: ReferrerStore, raw_manifest: bytes, subject: Descriptor, options: RegistryOptions) -> Descriptor:
+    """Store a referrer manifest by digest and make sure that it is listed for its subject.
+
+    Raises:
+        Refused: the manifest names another subject, or the fallback tag holds something else.
+        Unavailable: the registry does not list it in the end.
+    """
+    if subject_digest(raw_manifest) != subject.digest:
+        raise Refused(f"the referrer manifest does not name {subject.digest} as its subject")
+    entry = referrer_descriptor(raw_manifest)
+    with _index_lock(store.repository, subject.digest):
+        plan = RetryPlan(attempts=ATTACH_ROUNDS, base_s=SETTLE_S, cap_s=2.0)
+        for round_ in range(1, ATTACH_ROUNDS + 1):
+            result = store.put_manifest(raw_manifest, entry.media_type, entry.digest)
+            listed = _from_api(store, subject.digest)
+            if listed is not None and (result.subject_indexed or _lists(listed, entry)):
+                if _lists(listed, entry) or listed.truncated:
+                    return entry
+            elif _keep_in_index(store, entry, subject.digest, options):
+                return entry
+            delay = plan.delay_s(round_, elapsed_s=0.0, random=options.random())
+            if delay is not None:
+                options.sleep(delay)
+    raise Unavailable(
+        f"{store.repository} stored {entry.digest} but does not list it as a referrer of {subject.digest}",
+        hint="try again; other clients may be writing to the same subject",
+    )
+
+
+def _lists(referrers: Referrers, entry: Descriptor) -> bool:
+    return any(item.digest == entry.digest for item in referrers.descriptors)
+
+
+def _keep_in_index(store: ReferrerStore, entry: Descriptor, digest: str, options: RegistryOptions) -> bool:
+    """Add the entry to the fallback index once; tell whether it is there and stayed there."""
+    tag = fallback_tag(digest)
+    what = f"{store.repository}:{tag}"
+    current, media_type = _read_index(store, tag, what)
+    updated = with_entry(current, entry, what)
+    if updated is None:
+        return True
+    if len(updated) > MANIFEST_BYTES:
+        raise Refused(f"{what}: the fallback index would exceed {MANIFEST_BYTES} bytes", reason="TooLarge")
+    store.put_manifest(updated, media_type, tag)
+    options.sleep(SETTLE_S * (0.5 + options.random()))
+    again, _ = _read_index(store, tag, what)
+    return again is not None and with_entry(again, entry, what) is None
+
+
+def _read_index(store: ReferrerStore, tag: str, what: str) -> tuple[bytes | None, str]:
+    try:
+        manifest = store.manifest(tag)
+    except NotFound:
+        return None, OCI_INDEX
+    if manifest.descriptor.media_type not in INDEX_TYPES:
+        raise Refused(f"{what} is no index and will not be overwritten", reason=BAD_ARTIFACT)
+    return manifest.raw, manifest.descriptor.media_type

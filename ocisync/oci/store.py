@@ -1,0 +1,124 @@
+"""`Store`: what the rest of ocisync knows of a registry. One object is one repository.
+
+A store is thread-safe. Whatever it returns has been checked: manifests and blobs have the digest (and blobs the
+length) that was asked for, sizes are bounded, media types agree. What it returns is still *untrusted* content: only
+its identity is proven.
+
+Errors are those of `ocisync.model.errors`: `NotFound`, `AccessDenied`, `Unavailable` (transient), `Refused` (content
+that is not what its digest, length or type promised; immutable tags; reason `BadArtifact`, `TagImmutable`, …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from ocisync.model.descriptor import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or index: its exact bytes and the descriptor computed from them."""
+
+    descriptor: Descriptor
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """A stored manifest. `subject_indexed`: the registry says that its referrers API lists it."""
+
+    digest: str
+    subject_indexed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Referrers:
+    """What a registry says refers to a digest: unproven descriptors, duplicates removed, order kept.
+
+    Attributes:
+        truncated: there were more than may be listed.
+        problems: entries that were skipped because they are no descriptors.
+        api: the registry has the referrers API (otherwise the list comes from the fallback tag).
+    """
+
+    descriptors: tuple[Descriptor, ...]
+    truncated: bool = False
+    problems: tuple[str, ...] = ()
+    api: bool = False
+
+
+class Store(Protocol):
+    """One repository of one registry."""
+
+    @property
+    def repository(self) -> str:
+        """`host/path` as the user typed it."""
+        ...
+
+    def resolve(self, ref: str) -> Descriptor | None:
+        """Ask (HEAD) what a tag or digest is now; None if it does not exist."""
+        ...
+
+    def manifest(self, ref: str) -> Manifest:
+        """Fetch a manifest by tag or digest.
+
+        Raises:
+            NotFound: no such manifest.
+            Refused: other bytes than the digest says, too large, or an ambiguous type.
+        """
+        ...
+
+    def blob(self, descriptor: Descriptor, *, max_bytes: int) -> bytes:
+        """Fetch a blob of exactly `descriptor.size` bytes and `descriptor.digest`.
+
+        Raises:
+            NotFound: no such blob.
+            Refused: larger than `max_bytes`, or not what the descriptor says.
+        """
+        ...
+
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether the repository has a blob."""
+        ...
+
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> None:
+        """Upload a blob; a file must be seekable to survive a lost connection."""
+        ...
+
+    def mount_blob(self, digest: str, from_repository: str) -> bool:
+        """Link a blob from another repository (`host/path`) of the same registry; False if it must be uploaded."""
+        ...
+
+    def put_manifest(self, raw: bytes, media_type: str, ref: str) -> PutResult:
+        """Store exactly these bytes under a tag or their digest.
+
+        Raises:
+            Refused: the registry does not let this tag move, or rejects the manifest.
+        """
+        ...
+
+    def tags(self) -> Iterator[str]:
+        """List tags, page by page."""
+        ...
+
+    def referrers(self, digest: str) -> Referrers:
+        """List what refers to `digest`: the referrers API, else the fallback tag."""
+        ...
+
+    def attach(self, raw_manifest: bytes, subject: Descriptor) -> Descriptor:
+        """Store a manifest that refers to `subject` and make sure that it is listed."""
+        ...
+
+    def delete_tag(self, tag: str) -> None:
+        """Remove one tag; never the manifest, never its other tags."""
+        ...
+
+    def ping(self) -> None:
+        """Check that the registry answers and accepts our login."""
+        ...
+
+    def close(self) -> None:
+        """Close connections; the store opens new ones when it is used again."""
+        ...

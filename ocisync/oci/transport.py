@@ -1,0 +1,460 @@
+"""HTTP to one registry: oras's `Registry` with its request function replaced. The only module that imports oras.
+
+oras gives the session and its cookie policy; timeouts, retries, logins, redirects, size limits and checks are ours,
+because oras 0.2 has no timeouts, retries blindly for 131 s, resends an expired token and verifies nothing.
+Importing this module costs about 0.3 s, so `client.open_store` imports it when a store is opened.
+
+Rules for every request: finite connect and read timeouts and a minimum speed for bodies; no cookies, no netrc, no
+environment; redirects followed by hand (at most 5, never https → http, the login only to the registry's own origin,
+the address no more private than the registry's); bodies read raw, up to a limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+import oras.logger
+import oras.provider
+import requests
+import requests.adapters
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ocisync.model.errors import InvalidInput, OcisyncError, Refused, Unavailable
+from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
+from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
+from ocisync.oci.credentials import CredentialSource
+from ocisync.oci.endpoint import Endpoint, Reach, host_of, origin_of, proxy_for, reach_of, reach_of_name
+from ocisync.oci.failures import Answer, quoted, registry_message
+from ocisync.oci.headers import retry_after_s
+from ocisync.oci.options import RegistryOptions
+from ocisync.oci.retry import RETRY_STATUSES, Retrier, Transient
+
+MAX_REDIRECTS = 5
+LOGIN_ROUNDS = 3  # no login yet, then an expired token, then a wider scope
+CHUNK_BYTES = 64 * 1024
+BODY_GRACE_S = 60.0  # any body may take this long …
+BODY_MIN_BYTES_PER_S = 16 * 1024  # … and beyond it must have come at least this fast
+POOL_CONNECTIONS = 32  # one for each worker thread of the largest user, with room
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Body(Protocol):
+    """A request body with a known length."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def read(self, amount: int = -1) -> bytes:
+        """Return up to `amount` bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request.
+
+    Attributes:
+        what: the operation and its subject, for messages.
+        limit: bytes that a good answer's body may have.
+        body: makes the body anew for each attempt.
+        size: bytes that a good answer's body must have, where known.
+    """
+
+    what: str
+    method: str
+    url: str
+    scope: Scope
+    limit: int = ERROR_BODY_BYTES
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Callable[[], bytes | Body] | None = None
+    size: int | None = None
+
+
+class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
+    """Requests to the registry of one repository; safe for many threads."""
+
+    def __init__(self, endpoint: Endpoint, options: RegistryOptions, credentials: CredentialSource) -> None:
+        _silence_oras()
+        super().__init__(hostname=endpoint.host, insecure=endpoint.scheme == "http")
+        self.endpoint = endpoint
+        self.options = options
+        self.retrier = Retrier(options.plan, options.sleep, options.monotonic, options.random)
+        self.auth = Authenticator(endpoint, credentials, self._fetch_token, options.monotonic)
+        self._guard = _Guard(endpoint)
+        self.session.trust_env = False  # no netrc, no proxies or CA bundles behind the options' back
+        self.session.headers.clear()
+        # "identity": digests are of the bytes on the wire, so nothing may be compressed on the way.
+        self.session.headers.update({"User-Agent": options.user_agent, "Accept-Encoding": "identity"})
+        for prefix in ("https://", "http://"):
+            self.session.mount(prefix, _Adapter(self._guard, options.ca_file))
+        if options.client_cert is not None:
+            # An adapter of its own: the certificate is shown to the registry and to nobody else.
+            adapter = _Adapter(self._guard, options.ca_file, options.client_cert)
+            self.session.mount(f"{endpoint.scheme}://{endpoint.host}/", adapter)
+
+    # -- for oras's own methods -------------------------------------------------------------------
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        stream: bool = False,
+    ) -> Any:
+        """Serve oras's seam: the same rules for whatever of oras is called; the answer's body is already read.
+
+        Raises:
+            OcisyncError: `json` or `stream` is used, which these rules have no place for.
+        """
+        if json is not None or stream:
+            raise OcisyncError("the registry transport takes bytes and gives bytes")
+        body = None if data is None else (lambda: data)
+        answer = self.run(
+            Call(f"{method} {url}", method, url, self.scope_for(method), headers=dict(headers or {}), body=body)
+        )
+        response = requests.Response()
+        response.status_code, response.url = answer.status, answer.url
+        response.headers.update(answer.headers)
+        response._content = answer.body
+        return response
+
+    def scope_for(self, method: str) -> Scope:
+        """The scope that a method needs in this repository."""
+        actions = PULL if method in {"GET", "HEAD"} else DELETE if method == "DELETE" else PUSH
+        return Scope(((self.endpoint.path, actions),))
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def run(self, call: Call) -> Answer:
+        """Send until answered, by the retry plan. Every status but the retried ones is an answer.
+
+        Raises:
+            Unavailable: no proper answer within the plan.
+            AccessDenied: no login that the registry's token server accepts.
+            Refused: an answer larger than allowed, or a redirect that may not be followed.
+        """
+        return self.retrier.run(lambda: self.once(call))
+
+    def once(self, call: Call) -> Answer:
+        """Send once, logging in as needed.
+
+        Raises:
+            Transient: a repetition may help.
+        """
+        for round_ in range(1, LOGIN_ROUNDS + 1):
+            authorization = self.auth.header(call.scope)
+            answer = self._follow(call, authorization)
+            if answer.status != 401 or round_ == LOGIN_ROUNDS:
+                break
+            if not self.auth.learn(answer.header("www-authenticate"), call.scope, authorization):
+                break
+        return answer
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self.session.close()
+
+    def _follow(self, call: Call, authorization: str) -> Answer:
+        url, method = call.url, call.method
+        for _ in range(MAX_REDIRECTS + 1):
+            own = origin_of(url) == self.endpoint.origin
+            headers = dict(call.headers)
+            if own and authorization:
+                headers["Authorization"] = authorization
+            response = self._send(method, url, headers, call.body() if call.body else None)
+            target = response.headers.get("Location", "")
+            if response.status_code not in _REDIRECTS or not target:
+                return self._read(response, call)
+            response.close()
+            target = urljoin(url, target)
+            method = self._check_redirect(url, target, method, response.status_code, call.what)
+            url = target
+        raise Refused(f"{call.what}: more than {MAX_REDIRECTS} redirects", reason="BadRedirect")
+
+    def _check_redirect(self, url: str, target: str, method: str, status: int, what: str) -> str:
+        """Refuse bad redirects; return the method to go on with."""
+        origin, source = origin_of(target), origin_of(url)
+        problem = ""
+        if not origin or urlsplit(target).username is not None:
+            problem = "no usable address"
+        elif source.startswith("https:") and origin.startswith("http:"):
+            problem = "from https to http"
+        elif method not in {"GET", "HEAD"} and (origin != source or status not in {307, 308}):
+            problem = f"of a {method}"
+        else:
+            problem = self._guard.problem_of_name(urlsplit(target).netloc)
+        if problem:
+            raise Refused(f"{what}: redirect to {quoted(target)} refused: {problem}", reason="BadRedirect")
+        return method
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None) -> requests.Response:
+        """Send one request and return the answer's head.
+
+        Raises:
+            Transient: connection trouble or timeout.
+            OcisyncError: TLS trouble, or a URL that cannot be requested.
+        """
+        proxy = proxy_for(url, self.options.environ)
+        host = urlsplit(url).netloc
+        try:
+            response: requests.Response = self.session.request(
+                method,
+                url,
+                headers=dict(headers),
+                data=body,
+                stream=True,
+                timeout=(self.options.connect_timeout_s, self.options.timeout_s),
+                allow_redirects=False,
+                verify=True,
+                proxies={"http": proxy, "https": proxy} if proxy else {},
+            )
+        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests' own errors are OSErrors
+            raise _connection_failure(error, host, self.options) from error
+        return response
+
+    def _read(self, response: requests.Response, call: Call) -> Answer:
+        """Read an answer's body up to its limit and turn retried statuses into `Transient`."""
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        good = 200 <= response.status_code < 300
+        try:
+            if call.method == "HEAD" or response.status_code == 204:
+                body = b""
+            else:
+                if good:
+                    _check_length(headers, call)
+                body = self._read_body(response, call.limit if good else ERROR_BODY_BYTES, call.what, strict=good)
+        finally:
+            response.close()
+        answer = Answer(response.status_code, headers, body, response.url or call.url)
+        if answer.status in RETRY_STATUSES:
+            asked = retry_after_s(answer.header("retry-after"), answer.header("date"))
+            raise Transient(
+                Unavailable(
+                    f"{call.what}: {urlsplit(call.url).netloc} answered {registry_message(answer)}",
+                    hint="try again later",
+                    retry_after_s=asked,
+                )
+            )
+        return answer
+
+    def _read_body(self, response: requests.Response, limit: int, what: str, *, strict: bool) -> bytes:
+        """Read up to `limit` bytes; more is refused (`strict`) or cut off."""
+        started = self.options.monotonic()
+        host = urlsplit(response.url or "").netloc
+        out = bytearray()
+        try:
+            while True:
+                # read1 returns what one receive brought, so that the clock is looked at even for a trickle.
+                data = response.raw.read1(CHUNK_BYTES, decode_content=False)
+                if not data:
+                    return bytes(out)
+                out += data
+                if len(out) > limit:
+                    if strict:
+                        raise Refused(f"{what}: {host} sent more than {limit} bytes", reason="TooLarge")
+                    return bytes(out[:limit])
+                if self.options.monotonic() - started > BODY_GRACE_S + len(out) / BODY_MIN_BYTES_PER_S:
+                    raise Transient(Unavailable(f"{what}: {host} sends too slowly", hint="try again later"))
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            if not strict:
+                return bytes(out)
+            raise Transient(
+                Unavailable(f"{what}: connection to {host} broke after {len(out)} bytes", hint="try again later")
+            ) from error
+
+    def _fetch_token(self, request: TokenRequest) -> Answer:
+        """Make one request to a token server. Redirects are not followed: the login must not travel."""
+        headers = {"Accept": "application/json"}
+        if request.authorization:
+            headers["Authorization"] = request.authorization
+        if request.form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        host = urlsplit(request.url).netloc
+        problem = self._guard.problem_of_name(host)
+        if problem:
+            raise Refused(f"token realm {quoted(host)} refused: {problem}", reason="UntrustedRealm")
+        method = "GET" if request.form is None else "POST"
+        call = Call(f"getting a token from {host}", method, request.url, Scope(), limit=TOKEN_BYTES)
+        return self._read(self._send(method, request.url, headers, request.form), call)
+
+
+def _silence_oras() -> None:
+    """Keep oras quiet: it writes to a stream handler of its own; nothing of ours passes through it."""
+    for handler in list(oras.logger.logger.logger.handlers):
+        oras.logger.logger.logger.removeHandler(handler)
+    oras.logger.logger.logger.setLevel(logging.CRITICAL + 1)
+
+
+def _check_length(headers: Mapping[str, str], call: Call) -> None:
+    """Refuse by the announced length, before a byte of the body is read."""
+    text = headers.get("content-length", "")
+    if headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+        raise Refused(f"{call.what}: the body was compressed on the way", reason="BadArtifact")
+    if not text.isdecimal():
+        return
+    length = int(text[:20])
+    if call.size is not None and length != call.size:
+        raise Refused(f"{call.what}: {length} bytes instead of {call.size}", reason="BadArtifact")
+    if length > call.limit:
+        raise Refused(f"{call.what}: {length} bytes, more than the limit of {call.limit}", reason="TooLarge")
+
+
+def _connection_failure(error: Exception, host: str, options: RegistryOptions) -> Exception:
+    """Name what went wrong on the way to `host`."""
+    chain = _causes(error)
+    names = {type(item).__name__ for item in chain}
+    text = " ".join(str(item) for item in chain)
+    if any(isinstance(item, ssl.SSLCertVerificationError) for item in chain):
+        found = next(item for item in chain if isinstance(item, ssl.SSLCertVerificationError))
+        return OcisyncError(
+            f"the certificate of {host} is not trusted: {quoted(found.verify_message)}",
+            hint="pass its authority with --ca-file FILE",
+            reason="TLSFailed",
+        )
+    if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "record layer failure" in text:
+        return OcisyncError(f"{host} does not speak TLS", hint="use --plain-http if that is meant", reason="TLSFailed")
+    if isinstance(
+        error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.InvalidHeader
+    ):
+        return OcisyncError(f"cannot request from {quoted(host)}: {quoted(str(error))}")
+    if names & {"ConnectTimeout", "ConnectTimeoutError"}:
+        return _lost(f"no connection to {host} within {options.connect_timeout_s:g} s", unreachable=True)
+    if names & {"ReadTimeout", "ReadTimeoutError", "TimeoutError"}:
+        return _lost(f"{host} did not answer within {options.timeout_s:g} s")
+    if names & {"NameResolutionError", "gaierror"}:
+        return _lost(f"no address found for {host}", unreachable=True)
+    if "ConnectionRefusedError" in names:
+        return _lost(f"{host} refuses connections", unreachable=True)
+    if "ProxyError" in names:
+        return _lost(f"the proxy does not connect to {host}", unreachable=True)
+    if names & {"ConnectionResetError", "RemoteDisconnected", "BrokenPipeError", "IncompleteRead"}:
+        return _lost(f"the connection to {host} was cut")
+    return _lost(f"cannot speak to {host}: {quoted(type(chain[-1]).__name__ + ': ' + str(chain[-1]))}")
+
+
+def _lost(message: str, *, unreachable: bool = False) -> Transient:
+    return Transient(
+        Unavailable(message, hint="check the address and the network, then try again"), unreachable=unreachable
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An exception, what it wraps and what it came from, outermost first."""
+    found: list[BaseException] = []
+    queue: list[BaseException] = [error]
+    while queue and len(found) < 20:
+        item = queue.pop(0)
+        if item in found:
+            continue
+        found.append(item)
+        inner = [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+        queue += [one for one in inner if isinstance(one, BaseException)]
+    return found
+
+
+class _Guard:
+    """Decides which addresses may be dialled, from the registry's own (see `endpoint`)."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._registry = host_of(endpoint.host)
+        self._reach = reach_of_name(endpoint.host)
+        self._lock = threading.Lock()
+
+    def problem_of_name(self, authority: str) -> str:
+        """Why a redirect or realm may not lead to a host, by its name alone; empty if it may."""
+        if host_of(authority) == self._registry:
+            return ""
+        reach = reach_of_name(authority)
+        return "" if reach is None else self._problem(reach)
+
+    def check_peer(self, host: str, address: str) -> None:
+        """Judge an address just connected to, before anything is sent.
+
+        Raises:
+            Refused: it may not be dialled.
+        """
+        reach = reach_of(address)
+        if host_of(f"[{host}]" if ":" in host else host) == self._registry:
+            if reach is Reach.FORBIDDEN:
+                raise Refused(f"{host} has the link-local or reserved address {address}", reason="BadAddress")
+            with self._lock:
+                # The most public address seen counts: one odd A record must not open the way inside.
+                self._reach = reach if self._reach is None else min(self._reach, reach)
+            return
+        problem = self._problem(reach)
+        if problem:
+            raise Refused(f"connection to {host} ({address}) refused: {problem}", reason="BadAddress")
+
+    def _problem(self, reach: Reach) -> str:
+        with self._lock:
+            own = self._reach if self._reach is not None else Reach.PRIVATE
+        if reach is Reach.FORBIDDEN:
+            return "a link-local or reserved address"
+        return f"a {reach.name.lower()} address, more private than the registry's own" if reach > own else ""
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """A connection pool whose connections are judged by the guard and trust one more CA file."""
+
+    def __init__(self, guard: _Guard, ca_file: Path | None, client_cert: tuple[Path, Path] | None = None) -> None:
+        self._guard = guard
+        self._ca_file = ca_file
+        self._client_cert = client_cert
+        super().__init__(pool_connections=8, pool_maxsize=POOL_CONNECTIONS, max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        context = ssl.create_default_context()
+        if self._ca_file is not None:
+            try:
+                context.load_verify_locations(cafile=str(self._ca_file))
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInput(f"cannot use CA file {self._ca_file}: {error.strerror or error}") from error
+        if self._client_cert is not None:
+            try:
+                context.load_cert_chain(*self._client_cert)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInput(f"cannot use client certificate {self._client_cert[0]}: {error}") from error
+        self._context = context
+        super().init_poolmanager(connections, maxsize, block, ssl_context=context, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
+
+
+def _pool_classes(guard: _Guard) -> dict[str, type[HTTPConnectionPool]]:
+    class PlainConnection(HTTPConnection):
+        def _new_conn(self) -> Any:
+            return _judged(super()._new_conn(), self.host, guard)
+
+    class TlsConnection(HTTPSConnection):
+        def _new_conn(self) -> Any:
+            return _judged(super()._new_conn(), self.host, guard)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = PlainConnection
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = TlsConnection
+
+    return {"http": PlainPool, "https": TlsPool}
+
+
+def _judged(sock: Any, host: str, guard: _Guard) -> Any:
+    try:
+        guard.check_peer(host, sock.getpeername()[0])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
