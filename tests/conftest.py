@@ -77,10 +77,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
-        variants = set(item.callspec.params.values()) if hasattr(item, "callspec") else set()
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
         needs = REAL_FIXTURES & set(item.fixturenames)
         # Parametrised fixtures ask for their variant at run time, so only the parameter tells.
-        if needs or any(isinstance(value, str) and value in REAL_VARIANTS for value in variants):
+        if needs or any(isinstance(value, str) and value in REAL_VARIANTS for value in params):
             item.add_marker(pytest.mark.real)
 
 
@@ -104,6 +104,9 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 @pytest.fixture(scope="session")
 def kwok(control_plane: ControlPlane) -> Iterator[Kwok]:
     """Three Ready nodes on which pods run in no time."""
+    if not control_plane.controllers:
+        how = "put them into the folder KUBEBUILDER_ASSETS, or unset it to use our own build"
+        requirements.missing("kube-controller-manager and kube-scheduler", how)
     started = Kwok(requirements.require("kwok"), control_plane)
     started.start(nodes=3)
     yield started

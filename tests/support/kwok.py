@@ -28,6 +28,7 @@ class Kwok:
             "--manage-all-nodes",
             # EndpointSlices refuse loopback addresses.
             "--node-ip=10.0.1.1",
+            "--cidr=10.1.0.0/16",  # of pods; apart from the Services
             "--node-lease-duration-seconds=200",
         ]
         self.process = Server("kwok", command, control_plane.directory)
