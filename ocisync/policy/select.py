@@ -31,11 +31,6 @@ class Selection:
     problem: str = ""
 
     @property
-    def matched(self) -> bool:
-        """Whether any policy is about the repository; if none is, nobody may be asked about it."""
-        return self.policy is not None or bool(self.problem)
-
-    @property
     def rules(self) -> tuple[TrustRules, ...]:
         """All policies that must allow, the winner first."""
         return (self.policy, *self.floors) if self.policy else ()

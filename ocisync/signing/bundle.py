@@ -95,7 +95,7 @@ def parse(data: bytes) -> Envelope:
         Malformed: naming the first rule that is broken.
     """
     document = parse_json_object(data, max_bytes=BUNDLE_BYTES)
-    if document.get("mediaType") not in {BUNDLE_V03, BUNDLE_V03_PARAMETER}:
+    if document.get("mediaType") not in (BUNDLE_V03, BUNDLE_V03_PARAMETER):
         raise Malformed("not a Sigstore bundle of version 0.3")
     if "messageSignature" in document:
         raise Malformed("the bundle signs a bare message; only a DSSE envelope is accepted")

@@ -18,7 +18,7 @@ from ocisync.model.limits import BUNDLE_BYTES
 
 STATEMENT_V1 = "https://in-toto.io/Statement/v1"
 # cosign writes v0.1 for attestations; the fields that matter are the same.
-_STATEMENT_TYPES = frozenset({STATEMENT_V1, "https://in-toto.io/Statement/v0.1"})
+_STATEMENT_TYPES = (STATEMENT_V1, "https://in-toto.io/Statement/v0.1")
 _FIELDS = frozenset({"_type", "subject", "predicateType", "predicate"})
 _SUBJECT_FIELDS = frozenset({"name", "digest", "annotations"})
 _CLAIMS_COUNT = 64

@@ -1,0 +1,1 @@
+"""Recipes: the only place where the stages meet. Each reads, decides purely, then writes."""
