@@ -2,8 +2,8 @@
 
 Looked at: every listed referrer (its own manifest decides what it is, not its descriptor) and the legacy tag
 `sha256-<hex>.sig`. Referrers whose descriptor hints at a signature bundle are read first; otherwise the registry's
-order is kept. Hostile or broken entries become `problems` and cost only themselves. Whatever was left unread makes the set
-`truncated`: more evidence may exist, so its absence proves nothing.
+order is kept. Hostile or broken entries become `problems` and cost only themselves. Whatever was left unread makes the
+set `truncated`: more evidence may exist, so its absence proves nothing.
 """
 
 from __future__ import annotations

@@ -13,26 +13,22 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import oras.logger
 import oras.provider
 import requests
-import requests.adapters
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from ocisync.model.errors import InvalidInput, OcisyncError, Refused, Unavailable
+from ocisync.model.errors import OcisyncError, Refused, Unavailable
 from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
 from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
+from ocisync.oci.connections import Guard, GuardedAdapter
 from ocisync.oci.credentials import CredentialSource
-from ocisync.oci.endpoint import Endpoint, Reach, host_of, origin_of, proxy_for, reach_of, reach_of_name
+from ocisync.oci.endpoint import Endpoint, origin_of, proxy_for
 from ocisync.oci.failures import Answer, quoted, registry_message
 from ocisync.oci.headers import retry_after_s
 from ocisync.oci.options import RegistryOptions
@@ -43,7 +39,6 @@ LOGIN_ROUNDS = 3  # no login yet, then an expired token, then a wider scope
 CHUNK_BYTES = 64 * 1024
 BODY_GRACE_S = 60.0  # any body may take this long …
 BODY_MIN_BYTES_PER_S = 16 * 1024  # … and beyond it must have come at least this fast
-POOL_CONNECTIONS = 32  # one for each worker thread of the largest user, with room
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -89,16 +84,16 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         self.options = options
         self.retrier = Retrier(options.plan, options.sleep, options.monotonic, options.random)
         self.auth = Authenticator(endpoint, credentials, self._fetch_token, options.monotonic)
-        self._guard = _Guard(endpoint)
+        self._guard = Guard(endpoint)
         self.session.trust_env = False  # no netrc, no proxies or CA bundles behind the options' back
         self.session.headers.clear()
         # "identity": digests are of the bytes on the wire, so nothing may be compressed on the way.
         self.session.headers.update({"User-Agent": options.user_agent, "Accept-Encoding": "identity"})
         for prefix in ("https://", "http://"):
-            self.session.mount(prefix, _Adapter(self._guard, options.ca_file))
+            self.session.mount(prefix, GuardedAdapter(self._guard, options.ca_file))
         if options.client_cert is not None:
             # An adapter of its own: the certificate is shown to the registry and to nobody else.
-            adapter = _Adapter(self._guard, options.ca_file, options.client_cert)
+            adapter = GuardedAdapter(self._guard, options.ca_file, options.client_cert)
             self.session.mount(f"{endpoint.scheme}://{endpoint.host}/", adapter)
 
     # -- for oras's own methods -------------------------------------------------------------------
@@ -361,100 +356,3 @@ def _causes(error: BaseException) -> list[BaseException]:
         inner = [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
         queue += [one for one in inner if isinstance(one, BaseException)]
     return found
-
-
-class _Guard:
-    """Decides which addresses may be dialled, from the registry's own (see `endpoint`)."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._registry = host_of(endpoint.host)
-        self._reach = reach_of_name(endpoint.host)
-        self._lock = threading.Lock()
-
-    def problem_of_name(self, authority: str) -> str:
-        """Why a redirect or realm may not lead to a host, by its name alone; empty if it may."""
-        if host_of(authority) == self._registry:
-            return ""
-        reach = reach_of_name(authority)
-        return "" if reach is None else self._problem(reach)
-
-    def check_peer(self, host: str, address: str) -> None:
-        """Judge an address just connected to, before anything is sent.
-
-        Raises:
-            Refused: it may not be dialled.
-        """
-        reach = reach_of(address)
-        if host_of(f"[{host}]" if ":" in host else host) == self._registry:
-            if reach is Reach.FORBIDDEN:
-                raise Refused(f"{host} has the link-local or reserved address {address}", reason="BadAddress")
-            with self._lock:
-                # The most public address seen counts: one odd A record must not open the way inside.
-                self._reach = reach if self._reach is None else min(self._reach, reach)
-            return
-        problem = self._problem(reach)
-        if problem:
-            raise Refused(f"connection to {host} ({address}) refused: {problem}", reason="BadAddress")
-
-    def _problem(self, reach: Reach) -> str:
-        with self._lock:
-            own = self._reach if self._reach is not None else Reach.PRIVATE
-        if reach is Reach.FORBIDDEN:
-            return "a link-local or reserved address"
-        return f"a {reach.name.lower()} address, more private than the registry's own" if reach > own else ""
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """A connection pool whose connections are judged by the guard and trust one more CA file."""
-
-    def __init__(self, guard: _Guard, ca_file: Path | None, client_cert: tuple[Path, Path] | None = None) -> None:
-        self._guard = guard
-        self._ca_file = ca_file
-        self._client_cert = client_cert
-        super().__init__(pool_connections=8, pool_maxsize=POOL_CONNECTIONS, max_retries=0)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        context = ssl.create_default_context()
-        if self._ca_file is not None:
-            try:
-                context.load_verify_locations(cafile=str(self._ca_file))
-            except (OSError, ssl.SSLError) as error:
-                raise InvalidInput(f"cannot use CA file {self._ca_file}: {error.strerror or error}") from error
-        if self._client_cert is not None:
-            try:
-                context.load_cert_chain(*self._client_cert)
-            except (OSError, ssl.SSLError) as error:
-                raise InvalidInput(f"cannot use client certificate {self._client_cert[0]}: {error}") from error
-        self._context = context
-        super().init_poolmanager(connections, maxsize, block, ssl_context=context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
-
-
-def _pool_classes(guard: _Guard) -> dict[str, type[HTTPConnectionPool]]:
-    class PlainConnection(HTTPConnection):
-        def _new_conn(self) -> Any:
-            return _judged(super()._new_conn(), self.host, guard)
-
-    class TlsConnection(HTTPSConnection):
-        def _new_conn(self) -> Any:
-            return _judged(super()._new_conn(), self.host, guard)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = PlainConnection
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = TlsConnection
-
-    return {"http": PlainPool, "https": TlsPool}
-
-
-def _judged(sock: Any, host: str, guard: _Guard) -> Any:
-    try:
-        guard.check_peer(host, sock.getpeername()[0])
-    except BaseException:
-        sock.close()
-        raise
-    return sock

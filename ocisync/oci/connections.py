@@ -1,0 +1,158 @@
+"""Connections: which addresses are dialled, whom TLS trusts, and how long an answer's head may take.
+
+`Guard` judges every address right after connecting and before anything is sent, so that neither a redirect nor a
+name server can lead a client somewhere more private than its registry. Connections through a proxy are the proxy's to
+judge; only names are checked there.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import requests.adapters
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ocisync.model.errors import InvalidInput, Refused
+from ocisync.oci.endpoint import Endpoint, Reach, host_of, reach_of, reach_of_name
+
+HEAD_MAX_S = 90.0  # an answer's status and headers, however they trickle
+POOL_CONNECTIONS = 32  # one for each worker thread of the largest user, with room
+
+
+class Guard:
+    """Decides which addresses may be dialled, from the registry's own (see `endpoint`)."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._registry = host_of(endpoint.host)
+        self._reach = reach_of_name(endpoint.host)
+        self._lock = threading.Lock()
+
+    def problem_of_name(self, authority: str) -> str:
+        """Why a redirect or realm may not lead to a host, by its name alone; empty if it may."""
+        if host_of(authority) == self._registry:
+            return ""
+        reach = reach_of_name(authority)
+        return "" if reach is None else self._problem(reach)
+
+    def check_peer(self, host: str, address: str) -> None:
+        """Judge an address just connected to, before anything is sent.
+
+        Raises:
+            Refused: it may not be dialled.
+        """
+        reach = reach_of(address)
+        if host_of(f"[{host}]" if ":" in host else host) == self._registry:
+            if reach is Reach.FORBIDDEN:
+                raise Refused(f"{host} has the link-local or reserved address {address}", reason="BadAddress")
+            with self._lock:
+                # The most public address seen counts: one odd A record must not open the way inside.
+                self._reach = reach if self._reach is None else min(self._reach, reach)
+            return
+        problem = self._problem(reach)
+        if problem:
+            raise Refused(f"connection to {host} ({address}) refused: {problem}", reason="BadAddress")
+
+    def _problem(self, reach: Reach) -> str:
+        with self._lock:
+            own = self._reach if self._reach is not None else Reach.PRIVATE
+        if reach is Reach.FORBIDDEN:
+            return "a link-local or reserved address"
+        return f"a {reach.name.lower()} address, more private than the registry's own" if reach > own else ""
+
+
+class GuardedAdapter(requests.adapters.HTTPAdapter):
+    """A connection pool whose connections are judged by the guard and trust one more CA file."""
+
+    def __init__(self, guard: Guard, ca_file: Path | None, client_cert: tuple[Path, Path] | None = None) -> None:
+        self._guard = guard
+        self._ca_file = ca_file
+        self._client_cert = client_cert
+        super().__init__(pool_connections=8, pool_maxsize=POOL_CONNECTIONS, max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        context = ssl.create_default_context()
+        if self._ca_file is not None:
+            try:
+                context.load_verify_locations(cafile=str(self._ca_file))
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInput(f"cannot use CA file {self._ca_file}: {error.strerror or error}") from error
+        if self._client_cert is not None:
+            try:
+                context.load_cert_chain(*self._client_cert)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInput(f"cannot use client certificate {self._client_cert[0]}: {error}") from error
+        self._context = context
+        super().init_poolmanager(connections, maxsize, block, ssl_context=context, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
+
+
+def _pool_classes(guard: Guard) -> dict[str, type[HTTPConnectionPool]]:
+    class PlainConnection(HTTPConnection):
+        response_class = _TimedResponse
+
+        def _new_conn(self) -> Any:
+            return _judged(super()._new_conn(), self.host, guard)
+
+    class TlsConnection(HTTPSConnection):
+        response_class = _TimedResponse
+
+        def _new_conn(self) -> Any:
+            return _judged(super()._new_conn(), self.host, guard)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = PlainConnection
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = TlsConnection
+
+    return {"http": PlainPool, "https": TlsPool}
+
+
+class _ClockedReader(io.RawIOBase):
+    """A socket's reader with a deadline: socket timeouts bound each receive, not a trickle of them."""
+
+    def __init__(self, raw: io.RawIOBase, seconds: float) -> None:
+        self._raw = raw
+        self.deadline: float | None = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = self._raw.readinto(buffer)
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TimeoutError("the answer's head came too slowly")
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """An answer whose head must arrive within `HEAD_MAX_S`; bodies have their own clock."""
+
+    def begin(self) -> None:
+        clocked = _ClockedReader(self.fp.detach(), HEAD_MAX_S)
+        self.fp = io.BufferedReader(clocked)
+        super().begin()
+        clocked.deadline = None
+
+
+def _judged(sock: Any, host: str, guard: Guard) -> Any:
+    try:
+        guard.check_peer(host, sock.getpeername()[0])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
