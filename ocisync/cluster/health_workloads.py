@@ -1,0 +1,213 @@
+"""Health of what runs: the numbers that `kubectl rollout status` waits for, and the conditions that mean "never"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ocisync.cluster.health import (
+    CURRENT,
+    Health,
+    Rule,
+    behind,
+    conditions,
+    failed,
+    is_false,
+    is_true,
+    number,
+    progressing,
+    said,
+    section,
+)
+
+
+def _unobserved(obj: Mapping[str, Any]) -> str:
+    """Like `behind`, but for kinds whose controllers always write observedGeneration: absent is late too."""
+    if "observedGeneration" not in section(obj, "status"):
+        return "waiting for its controller"
+    return behind(obj)
+
+
+def deployment(obj: Mapping[str, Any]) -> Health:
+    """All replicas updated and available, none left of the old set, deadline not exceeded."""
+    late = _unobserved(obj)
+    if late:
+        return progressing(late)
+    found = conditions(obj)
+    progress = found.get("Progressing", {})
+    if progress.get("reason") == "ProgressDeadlineExceeded":
+        return failed(said(progress, "progress deadline exceeded"))
+    if is_true(found, "ReplicaFailure"):
+        return failed(said(found["ReplicaFailure"], "pods cannot be created"))
+    spec, status = section(obj, "spec"), section(obj, "status")
+    wanted = number(spec, "replicas", 1)
+    updated, total = number(status, "updatedReplicas"), number(status, "replicas")
+    if updated < wanted:
+        return progressing(f"{updated} of {wanted} new replicas created")
+    if total > updated:
+        return progressing(f"{total - updated} old replicas still running")
+    available = number(status, "availableReplicas")
+    if available < updated:
+        return progressing(f"{available} of {updated} replicas available")
+    if number(status, "readyReplicas") < wanted:
+        return progressing(f"{number(status, 'readyReplicas')} of {wanted} replicas ready")
+    return CURRENT
+
+
+def replica_set(obj: Mapping[str, Any]) -> Health:
+    """All replicas labelled, available and ready."""
+    late = _unobserved(obj)
+    if late:
+        return progressing(late)
+    found = conditions(obj)
+    if is_true(found, "ReplicaFailure"):
+        return failed(said(found["ReplicaFailure"], "pods cannot be created"))
+    wanted, status = number(section(obj, "spec"), "replicas", 1), section(obj, "status")
+    for field, word in (
+        ("fullyLabeledReplicas", "labelled"),
+        ("availableReplicas", "available"),
+        ("readyReplicas", "ready"),
+    ):
+        if number(status, field) < wanted:
+            return progressing(f"{number(status, field)} of {wanted} replicas {word}")
+    if number(status, "replicas") > wanted:
+        return progressing(f"{number(status, 'replicas') - wanted} replicas too many")
+    return CURRENT
+
+
+def stateful_set(obj: Mapping[str, Any]) -> Health:
+    """Every replica ready and, but for the part that `partition` holds back, of the new revision."""
+    late = _unobserved(obj)
+    if late:
+        return progressing(late)
+    spec, status = section(obj, "spec"), section(obj, "status")
+    wanted = number(spec, "replicas", 1)
+    if number(status, "replicas") < wanted:
+        return progressing(f"{number(status, 'replicas')} of {wanted} replicas created")
+    if number(status, "readyReplicas") < wanted:
+        return progressing(f"{number(status, 'readyReplicas')} of {wanted} replicas ready")
+    if number(status, "replicas") > wanted:
+        return progressing(f"{number(status, 'replicas') - wanted} replicas too many")
+    strategy = section(spec, "updateStrategy")
+    if strategy.get("type") == "OnDelete":
+        return CURRENT  # the user deletes pods: no rollout to wait for
+    partition = number(section(strategy, "rollingUpdate"), "partition")
+    updated = number(status, "updatedReplicas")
+    if partition:
+        if updated < wanted - partition:
+            return progressing(f"{updated} of {wanted - partition} replicas above the partition updated")
+        return CURRENT
+    if status.get("currentRevision") != status.get("updateRevision") and updated < wanted:
+        return progressing(f"{updated} of {wanted} replicas updated")
+    return CURRENT
+
+
+def daemon_set(obj: Mapping[str, Any]) -> Health:
+    """A pod of the new revision, available, on every node that should have one."""
+    late = _unobserved(obj)
+    if late:
+        return progressing(late)
+    spec, status = section(obj, "spec"), section(obj, "status")
+    if "desiredNumberScheduled" not in status:
+        return progressing("waiting for its controller")
+    wanted = number(status, "desiredNumberScheduled")
+    if number(status, "currentNumberScheduled") < wanted:
+        return progressing(f"{number(status, 'currentNumberScheduled')} of {wanted} pods scheduled")
+    if section(spec, "updateStrategy").get("type") != "OnDelete" and number(status, "updatedNumberScheduled") < wanted:
+        return progressing(f"{number(status, 'updatedNumberScheduled')} of {wanted} pods updated")
+    for field, word in (("numberAvailable", "available"), ("numberReady", "ready")):
+        if number(status, field) < wanted:
+            return progressing(f"{number(status, field)} of {wanted} pods {word}")
+    return CURRENT
+
+
+_STUCK: Final = frozenset(
+    {
+        "CrashLoopBackOff",
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+    }
+)
+
+
+def pod(obj: Mapping[str, Any]) -> Health:
+    """Ready, or ended well; a container that cannot start is a failure."""
+    status = section(obj, "status")
+    phase = str(status.get("phase") or "")
+    found = conditions(obj)
+    if phase == "Succeeded":
+        return CURRENT
+    if phase == "Failed":
+        return failed(said(status, "the pod failed"))
+    containers = status.get("containerStatuses")
+    for item in containers if isinstance(containers, list) else []:
+        waiting = section(section(item, "state"), "waiting") if isinstance(item, dict) else {}
+        if waiting.get("reason") in _STUCK:
+            return failed(f"container {item.get('name')}: {said(waiting, 'cannot start')}")
+    if is_true(found, "Ready"):
+        return CURRENT
+    if phase == "Running" and found.get("Ready", {}).get("reason") == "PodCompleted":
+        return CURRENT
+    scheduled = found.get("PodScheduled", {})
+    if scheduled.get("reason") == "Unschedulable":
+        return progressing(said(scheduled, "no node fits"))
+    return progressing(f"phase {phase}, not ready" if phase else "waiting for a node")
+
+
+def job(obj: Mapping[str, Any]) -> Health:
+    """Started is enough, as for kstatus; failed is a failure; a suspended job is as it should be."""
+    found = conditions(obj)
+    if is_true(found, "Failed"):
+        return failed(said(found["Failed"], "the job failed"))
+    if is_true(found, "Complete") or is_true(found, "SuccessCriteriaMet") or is_true(found, "Suspended"):
+        return CURRENT
+    status = section(obj, "status")
+    if "startTime" not in status and not section(obj, "spec").get("suspend"):
+        return progressing("waiting for its controller")
+    return CURRENT
+
+
+def cron_job(obj: Mapping[str, Any]) -> Health:
+    """A schedule is healthy as soon as it exists: its jobs are not part of the sync."""
+    return CURRENT if obj else progressing("empty")
+
+
+def autoscaler(obj: Mapping[str, Any]) -> Health:
+    """An HPA that can scale. It cannot read metrics for its first seconds, so that is progress, not failure."""
+    found = conditions(obj)
+    if not found:
+        return progressing("waiting for its controller")
+    for name in ("AbleToScale", "ScalingActive"):
+        if is_false(found, name):
+            if found[name].get("reason") == "ScalingDisabled":
+                return CURRENT
+            return progressing(said(found[name], f"{name} is False"))
+    return CURRENT
+
+
+def disruption_budget(obj: Mapping[str, Any]) -> Health:
+    """The budget has been computed; how many pods are healthy is the workload's business."""
+    late = _unobserved(obj)
+    if late:
+        return progressing(late)
+    found = conditions(obj)
+    allowed = found.get("DisruptionAllowed", {})
+    if allowed.get("reason") == "SyncFailed":
+        return failed(said(allowed, "the budget cannot be computed"))
+    return CURRENT
+
+
+RULES: Final[Mapping[tuple[str, str], Rule]] = {
+    ("apps", "Deployment"): deployment,
+    ("apps", "ReplicaSet"): replica_set,
+    ("apps", "StatefulSet"): stateful_set,
+    ("apps", "DaemonSet"): daemon_set,
+    ("", "Pod"): pod,
+    ("batch", "Job"): job,
+    ("batch", "CronJob"): cron_job,
+    ("autoscaling", "HorizontalPodAutoscaler"): autoscaler,
+    ("policy", "PodDisruptionBudget"): disruption_budget,
+}

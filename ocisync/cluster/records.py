@@ -1,0 +1,126 @@
+"""The tracker's memory: a lean record for each owned object, and more only while something happens to it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from enum import IntEnum
+
+from ocisync.cluster.buckets import TokenBucket
+from ocisync.cluster.correction import Limits
+from ocisync.cluster.drift import FieldChange, Judgement
+from ocisync.cluster.fields import Path
+from ocisync.cluster.health import CURRENT, Health, progressing
+from ocisync.cluster.memory import Applied, Seen
+from ocisync.cluster.normalise import Desired
+from ocisync.model.resource import JsonObject
+
+NOT_SEEN = progressing("waiting for its first status")
+
+
+def decoded(desired: Desired) -> JsonObject:
+    """The desired object."""
+    value: JsonObject = json.loads(desired.payload())
+    return value
+
+
+class Task(IntEnum):
+    """What is to be done for an object."""
+
+    NONE = 0
+    CHECK = 1  # one no-op apply
+    LOOK = 2  # one GET, then judge
+    CORRECT = 3
+
+
+class Record:
+    """One owned object at rest.
+
+    `shown` is the watch round that showed it last, `version` the newest resourceVersion seen, `passed` the pass that
+    applied it last, `leave` what is left to others; `foreign` and `told` are digests of what was reported already.
+    """
+
+    __slots__ = (
+        "applied",
+        "desired",
+        "foreign",
+        "health",
+        "health_version",
+        "leave",
+        "passed",
+        "shown",
+        "slot",
+        "sync_id",
+        "told",
+        "version",
+        "whole",
+    )
+
+    def __init__(self, sync_id: str, desired: Desired, applied: Applied, slot: int, *, whole: bool) -> None:
+        self.sync_id = sync_id
+        self.desired = desired
+        self.applied = applied
+        self.slot = slot
+        self.leave: tuple[Path, ...] = ()
+        self.foreign = b""
+        self.told = b""
+        self.passed = 0
+        self.shown = 0
+        self.version = 0
+        self.whole = whole
+        self.health: Health = NOT_SEEN if whole else CURRENT
+        self.health_version = 0
+
+    def current_health(self) -> Health:
+        """The health; what was seen before our last apply does not count."""
+        if self.whole and self.health_version < self.applied.resource_version:
+            return NOT_SEEN
+        return self.health
+
+
+class Activity:
+    """What happens to one object: the task that waits, its evidence, and how often this has happened lately."""
+
+    __slots__ = (
+        "audit",
+        "busy",
+        "changes",
+        "checks",
+        "corrections",
+        "deferred",
+        "deletion",
+        "due",
+        "failures",
+        "fights",
+        "hold_until",
+        "judgement",
+        "seen_at",
+        "task",
+    )
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.corrections = TokenBucket(limits.object_burst, limits.object_every_s, now)
+        self.checks = TokenBucket(limits.object_burst, limits.object_every_s, now)
+        self.task = Task.NONE
+        self.due = 0.0
+        self.hold_until = 0.0
+        self.busy = False
+        self.audit = False
+        self.fights = 0
+        self.failures = 0
+        self.judgement: Judgement | None = None
+        self.changes: tuple[FieldChange, ...] | None = None
+        self.deletion = ""
+        self.seen_at: datetime | None = None
+        self.deferred: tuple[str, Seen] | None = None
+
+    def idle(self, now: float, quiet_s: float) -> bool:
+        """Whether it can be forgotten."""
+        return (
+            self.task is Task.NONE
+            and not self.busy
+            and self.deferred is None
+            and now > self.hold_until + quiet_s
+            and self.corrections.full(now)
+            and self.checks.full(now)
+        )
