@@ -44,6 +44,11 @@ class TrustSet:
         """What applies to `repository`."""
         return matching(self.policies, repository)
 
+    def keys_for(self, repository: str) -> tuple[PublicKey, ...]:
+        """The keys of the authorities that may sign for `repository`: no others are tried."""
+        wanted = {authority.fingerprint for rules in self.select(repository).rules for authority in rules.authorities}
+        return tuple(key for key in self.keys if key.fingerprint in wanted)
+
     @property
     def unusable(self) -> dict[str, str]:
         """Name → problem of every broken policy."""

@@ -13,7 +13,7 @@ from ocisync.flows.trust import TrustSet, load_policies
 from ocisync.model.artifact import Verdict
 from ocisync.model.descriptor import CLAIM_REPOSITORY, CLAIM_SEQUENCE, CLAIM_SIGNED, CLAIM_TAGS, IN_TOTO_PAYLOAD_TYPE
 from ocisync.model.digest import sha256_digest
-from ocisync.model.evidence import Evidence, RawSignature, SignatureFormat
+from ocisync.model.evidence import RawSignature, SignatureFormat
 from ocisync.model.spec import SelectorKind
 from ocisync.policy.evaluate import Subject, judge
 from ocisync.signing import bundle, legacy
@@ -103,11 +103,6 @@ def subject(**changes: Any) -> Subject:
     return Subject(**values)
 
 
-def examined(trust: TrustSet, signatures: Sequence[RawSignature], digest: str = DIGEST) -> list[Evidence]:
-    """Evidence with the keys of a trust set."""
-    return [examine(item, trust.keys, digest) for item in signatures]
-
-
 def judged(
     policies: Sequence[dict[str, Any]] | TrustSet,
     *signatures: RawSignature,
@@ -119,5 +114,5 @@ def judged(
     """The verdict of policies over signatures found beside the subject's digest."""
     trust = policies if isinstance(policies, TrustSet) else load_policies(policies)
     what = about or subject()
-    evidence = examined(trust, signatures, what.digest)
+    evidence = [examine(item, trust.keys_for(what.repository), what.digest) for item in signatures]
     return judge(trust.select(what.repository), evidence, what, now, watermark, truncated=truncated)
