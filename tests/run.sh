@@ -79,7 +79,7 @@ make_environment() {
 failed=()
 check() {
   say "$*"
-  ".venv/bin/$1" "${@:2}" >&2 || failed+=("$1")
+  ".venv/bin/$1" "${@:2}" >&2 || failed+=("$1 ${2:-}")
 }
 
 install_packages
@@ -91,7 +91,7 @@ check mypy
 check lint-imports --no-cache
 wait_for_builds
 
-if ((${#failed[@]})); then say "FAILED before the tests: ${failed[*]}"; fi
+if ((${#failed[@]})); then (IFS=,; say "FAILED before the tests: ${failed[*]}"); fi
 say "pytest $*"
 status=0
 .venv/bin/python -m pytest "$@" || status=$?
