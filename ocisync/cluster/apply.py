@@ -1,0 +1,390 @@
+"""Server-side apply of one object: the happy path is one request.
+
+An object that the inventory knows is applied with force and with its uid, so that a successor of the same name is never
+taken for it. An object met for the first time is *created* by its first request: that request carries a resourceVersion
+that no object has, so the server refuses it if something is there already; only then is the object read and its owner
+judged. Fields that another program manages are left to it unless force is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+from ocisync.cluster import ownership
+from ocisync.cluster.client import APPLY_PATCH, JSON, JSON_PATCH, PARTIAL_METADATA, Cluster, Response
+from ocisync.cluster.discovery import ApiResource, Discovery
+from ocisync.cluster.memory import Applied, applied_of
+from ocisync.cluster.normalise import ApplyMode, Desired, Target, canonical_json
+from ocisync.cluster.outcome import ApiFailure, ErrorClass, classify, failed, is_webhook_failure, unreachable
+from ocisync.cluster.ownership import Claim
+from ocisync.model.clock import parse_rfc3339
+from ocisync.model.errors import ClusterRefused, Unavailable
+from ocisync.model.resource import JsonObject, ObjectId
+from ocisync.model.spec import FIELD_MANAGER
+
+_QUERY = (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"))
+_FORCED = (*_QUERY, ("force", "true"))
+_TIMED = (("fieldManager", FIELD_MANAGER),)
+# No object has it: etcd counts from 1, and its first write is 2. With it an apply can create but not change.
+_ONLY_CREATE = "1"
+_ROUNDS = 4  # how often one call starts over when the object changes between our requests
+_SCALABLE = frozenset({"Deployment.apps", "StatefulSet.apps", "ReplicaSet.apps", "ReplicationController"})
+_GONE_WITHIN_S = 30.0
+_CLOCK_GRAIN_S = 2.0
+
+
+class Action(StrEnum):
+    """What happened to an object."""
+
+    CREATED = "created"
+    CONFIGURED = "configured"
+    UNCHANGED = "unchanged"
+    RECREATED = "recreated"
+    DELETED = "deleted"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectResult:
+    """The outcome for one object. `applied` is set when a server-side apply of ours was answered."""
+
+    id: ObjectId
+    action: Action
+    place: str = ""
+    failure: ApiFailure | None = None
+    applied: Applied | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether what depends on this object may go on."""
+        return self.failure is None
+
+
+class _Refusal(Exception):
+    """Carries a failure out of the steps of one apply."""
+
+    def __init__(self, failure: ApiFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Applier:
+    """Applies objects for one target. Thread-safe: it holds no state of its own.
+
+    Args:
+        cluster: where to.
+        discovery: kinds and paths.
+        target: for whom; every write is made as its service account.
+        force: take fields from other programs, and replace objects whose immutable fields changed.
+        webhooks: names of admission webhooks that this artifact brings, for messages.
+        sleep: waits; returns True when it was interrupted.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        discovery: Discovery,
+        target: Target,
+        *,
+        force: bool = False,
+        webhooks: frozenset[str] = frozenset(),
+        sleep: Callable[[float], bool] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._discovery = discovery
+        self._target = target
+        self._force = force
+        self._webhooks = webhooks
+        self._sleep = sleep
+
+    def apply_one(
+        self,
+        desired: Desired,
+        *,
+        known: bool,
+        uid: str = "",
+        recreate: bool = False,
+        previous: Applied | None = None,
+    ) -> ObjectResult:
+        """Apply one object; never raises for what the server or the network does.
+
+        Args:
+            desired: what to apply.
+            known: the inventory has it: force is ours to use.
+            uid: the object that is meant, when known.
+            recreate: a change of an immutable field may delete and create the object anew.
+            previous: what an earlier apply left, to tell an unchanged object from a changed one.
+        """
+        try:
+            return self._apply(desired, known=known, uid=uid, recreate=recreate, previous=previous)
+        except _Refusal as refusal:
+            return ObjectResult(desired.id, Action.FAILED, desired.place, self._explained(refusal.failure))
+        except Unavailable as error:
+            return ObjectResult(desired.id, Action.FAILED, desired.place, unreachable(error))
+        except (ClusterRefused, ValueError) as error:
+            failure = failed(ErrorClass.TRANSIENT, "BadAnswer", f"unexpected answer: {error}")
+            return ObjectResult(desired.id, Action.FAILED, desired.place, failure)
+
+    def would_recreate(self, desired: Desired, uid: str) -> bool:
+        """Ask the server (dry run) whether a change of immutable fields would need a new object."""
+        resource = self._discovery.find(desired.gvk.group, desired.gvk.kind, desired.gvk.version)
+        if resource is None:
+            return False
+        query = (*_FORCED, ("dryRun", "All"))
+        response = self._patch(self._path(resource, desired), desired.payload(uid=uid), query)
+        return response.status >= 400 and self._classify(response, desired).error_class is ErrorClass.IMMUTABLE
+
+    def may_force(self, desired: Desired) -> bool:
+        """Whether the sync or the object's own annotation allows force."""
+        return self._force or desired.options.force
+
+    def read(self, desired: Desired) -> JsonObject | None:
+        """The live object's metadata; None if it does not exist."""
+        resource = self._resource(desired)
+        return self._read(self._path(resource, desired), desired)
+
+    def _apply(
+        self, desired: Desired, *, known: bool, uid: str, recreate: bool, previous: Applied | None
+    ) -> ObjectResult:
+        if desired.options.apply is ApplyMode.IGNORE:
+            return ObjectResult(desired.id, Action.SKIPPED, desired.place)
+        path = self._path(self._resource(desired), desired)
+        if desired.options.apply is ApplyMode.IF_NOT_PRESENT and self._read(path, desired) is not None:
+            return ObjectResult(desired.id, Action.SKIPPED, desired.place)
+        if known:
+            response = self._update(path, desired, uid)
+            if response is not None:
+                return self._settled(path, desired, response, recreate=recreate, uid=uid, previous=previous)
+        return self._first_contact(path, desired, recreate=recreate, previous=previous)
+
+    def _update(self, path: str, desired: Desired, uid: str) -> Response | None:
+        """Apply to an object of ours; None if that object is gone or was replaced by another one."""
+        for _ in range(_ROUNDS):
+            # Only of kinds that can be scaled may someone rightly hold a field of ours: ask before forcing those.
+            cautious = desired.scaled or desired.id.group_kind in _SCALABLE
+            response = self._patch(path, desired.payload(uid=uid), _QUERY if cautious else _FORCED)
+            if response.status not in (409, 422):
+                return response
+            failure = self._classify(response, desired)
+            if response.status == 422 and not (uid and _other_uid(failure)):
+                return response
+            if failure.field_conflict:
+                response = self._patch(path, self._scaled_payload(path, desired, failure, uid), _FORCED)
+                if response.status != 409:
+                    return response
+            live = self._read(path, desired)
+            if live is None or (uid and _uid(live) != uid):
+                return None
+            if (live.get("metadata") or {}).get("deletionTimestamp"):
+                raise _Refusal(_terminating())
+        return response
+
+    def _first_contact(self, path: str, desired: Desired, *, recreate: bool, previous: Applied | None) -> ObjectResult:
+        for _ in range(_ROUNDS):
+            response = self._patch(path, desired.payload(resource_version=_ONLY_CREATE), _QUERY)
+            if response.status != 409:
+                return self._settled(path, desired, response, recreate=False, uid="", previous=previous)
+            live = self._read(path, desired)
+            if live is None:
+                continue
+            response = self._join(path, desired, live)
+            if response.status != 409 or self._classify(response, desired).field_conflict:
+                return self._settled(path, desired, response, recreate=recreate, uid=_uid(live), previous=previous)
+        raise _Refusal(failed(ErrorClass.CONFLICT, "Changing", "it keeps changing while it is applied"))
+
+    def _join(self, path: str, desired: Desired, live: JsonObject) -> Response:
+        """Apply to an object that was there before us, if its owner allows."""
+        verdict = ownership.claim(live, self._target.sync_id, desired.options.adopt)
+        if verdict is Claim.TERMINATING:
+            raise _Refusal(_terminating())
+        if verdict is Claim.FOREIGN:
+            owner = ownership.part_of(live)
+            message = f"belongs to another sync ({owner}); to take it over annotate it with ocisync.dev/adopt: {owner}"
+            raise _Refusal(failed(ErrorClass.CONFLICT, "OwnedByOther", message))
+        uid = _uid(live)
+        if verdict is Claim.OURS:
+            return self._update(path, desired, uid) or self._patch(path, desired.payload(uid=uid), _FORCED)
+        transfer = ownership.take_over_patch(live, keep_replicas=desired.scaled)
+        if transfer is not None:
+            self._json_patch(path, transfer, desired)
+        response = self._patch(path, desired.payload(uid=uid), _QUERY)
+        if response.status != 409:
+            return response
+        failure = self._classify(response, desired)
+        conflicts = ownership.conflicts_of(failure.causes)
+        if not conflicts:
+            return response
+        taken = tuple(conflict for conflict in conflicts if not conflict.autoscaled)
+        if not (self.may_force(desired) or ownership.may_take(taken)):
+            hint = "spec.force or the annotation ocisync.dev/force: enabled takes it"
+            message = f"{ownership.describe(taken)}; {hint}"
+            raise _Refusal(failed(ErrorClass.CONFLICT, "ManagedByOther", message))
+        return self._patch(path, self._scaled_payload(path, desired, failure, uid), _FORCED)
+
+    def _scaled_payload(self, path: str, desired: Desired, failure: ApiFailure, uid: str) -> bytes:
+        """The body to force: without replicas where an autoscaler holds them, else with the live number if it will."""
+        conflicts = ownership.conflicts_of(failure.causes)
+        if any(conflict.autoscaled for conflict in conflicts):
+            return _with_replicas(desired, uid, None)
+        if desired.scaled and any(conflict.field.endswith(".spec.replicas") for conflict in conflicts):
+            live = self._get(path, JSON, desired)
+            replicas = ((live or {}).get("spec") or {}).get("replicas")
+            if isinstance(replicas, int):
+                return _with_replicas(desired, uid, replicas)
+        return desired.payload(uid=uid)
+
+    def _settled(
+        self,
+        path: str,
+        desired: Desired,
+        response: Response,
+        *,
+        recreate: bool,
+        uid: str,
+        previous: Applied | None,
+    ) -> ObjectResult:
+        if response.status >= 400:
+            failure = self._classify(response, desired)
+            if failure.error_class is ErrorClass.IMMUTABLE and recreate and self.may_force(desired) and uid:
+                return self._recreate(path, desired, uid)
+            raise _Refusal(failure)
+        answer: JsonObject = json.loads(response.body)
+        created = response.status == 201
+        residue = None if created else ownership.residue_patch(answer)
+        if residue is not None:
+            answer = self._json_patch(path, residue, desired) or answer
+        if (answer.get("metadata") or {}).get("deletionTimestamp"):
+            raise _Refusal(_terminating())
+        applied = applied_of(answer)
+        action = Action.CREATED if created else _action(applied, previous, response.headers)
+        return ObjectResult(desired.id, action, desired.place, applied=applied)
+
+    def _recreate(self, path: str, desired: Desired, uid: str) -> ObjectResult:
+        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        response = self._cluster.request(
+            "DELETE", path, body=canonical_json(options), content_type=JSON, as_user=self._target.user
+        )
+        if response.status >= 400 and response.status != 404:
+            raise _Refusal(self._classify(response, desired))
+        started = time.monotonic()
+        while (live := self._read(path, desired)) is not None and _uid(live) == uid:
+            late = time.monotonic() - started > _GONE_WITHIN_S
+            if late or self._sleep is None or self._sleep(0.2):
+                raise _Refusal(_terminating())
+        result = self._first_contact(path, desired, recreate=False, previous=None)
+        action = Action.RECREATED if result.action is Action.CREATED else result.action
+        return ObjectResult(result.id, action, result.place, result.failure, result.applied)
+
+    def _json_patch(self, path: str, operations: list[JsonObject], desired: Desired) -> JsonObject | None:
+        """Send a guarded JSON patch; None if the object changed meanwhile (the next apply tries again)."""
+        response = self._cluster.request(
+            "PATCH",
+            path,
+            query=_TIMED,
+            body=json.dumps(operations).encode(),
+            content_type=JSON_PATCH,
+            accept=PARTIAL_METADATA,
+            as_user=self._target.user,
+        )
+        if response.status in (404, 409, 422):  # 422: the test on the version failed
+            return None
+        if response.status >= 400:
+            raise _Refusal(self._classify(response, desired))
+        answer: JsonObject = json.loads(response.body)
+        return answer
+
+    def _patch(self, path: str, payload: bytes, query: tuple[tuple[str, str], ...]) -> Response:
+        return self._cluster.request(
+            "PATCH",
+            path,
+            query=query,
+            body=payload,
+            content_type=APPLY_PATCH,
+            accept=PARTIAL_METADATA,
+            as_user=self._target.user,
+        )
+
+    def _read(self, path: str, desired: Desired) -> JsonObject | None:
+        return self._get(path, PARTIAL_METADATA, desired)
+
+    def _get(self, path: str, accept: str, desired: Desired) -> JsonObject | None:
+        response = self._cluster.request("GET", path, accept=accept)
+        if response.status == 403 and self._target.user:
+            response = self._cluster.request("GET", path, accept=accept, as_user=self._target.user)
+        if response.status == 404:
+            return None
+        if response.status >= 400:
+            raise _Refusal(self._classify(response, desired))
+        found: JsonObject = json.loads(response.body)
+        return found
+
+    def _resource(self, desired: Desired) -> ApiResource:
+        gvk = desired.gvk
+        resource = self._discovery.find(gvk.group, gvk.kind, gvk.version)
+        if resource is None:
+            message = f"the server does not know {gvk.kind} ({gvk.api_version}): its definition is missing"
+            raise _Refusal(failed(ErrorClass.WAITING, "NoKind", message))
+        return resource
+
+    def _path(self, resource: ApiResource, desired: Desired) -> str:
+        return resource.path(desired.id.namespace, desired.id.name)
+
+    def _classify(self, response: Response, desired: Desired) -> ApiFailure:
+        return classify(response, desired.gvk, user=self._target.user)
+
+    def _explained(self, failure: ApiFailure) -> ApiFailure:
+        webhook = is_webhook_failure(failure)
+        if webhook and webhook in self._webhooks:
+            message = f"{failure.message} (this webhook is in this artifact)"
+            return failed(failure.error_class, "WebhookUnavailable", message)
+        return failure
+
+
+def _terminating() -> ApiFailure:
+    return failed(ErrorClass.WAITING, "Terminating", "it is being deleted; it is created again when that has ended")
+
+
+def _other_uid(failure: ApiFailure) -> bool:
+    """Whether the object of that name has another uid than the one we sent: the server calls that immutable."""
+    return any(cause.field == "metadata.uid" for cause in failure.causes)
+
+
+def _uid(obj: JsonObject) -> str:
+    return str((obj.get("metadata") or {}).get("uid") or "")
+
+
+def _with_replicas(desired: Desired, uid: str, replicas: int | None) -> bytes:
+    """The payload with other replicas, or without any."""
+    body: JsonObject = json.loads(desired.payload(uid=uid))
+    spec = dict(body.get("spec") or {})
+    spec.pop("replicas", None)
+    if replicas is not None:
+        spec["replicas"] = replicas
+    return canonical_json({**body, "spec": spec})
+
+
+def _action(applied: Applied, previous: Applied | None, headers: Mapping[str, str]) -> Action:
+    """Tell a no-op from a change: the server moves our entry's time only when the apply changed something."""
+    if previous is not None and previous.uid == applied.uid:
+        same = previous.resource_version == applied.resource_version
+        if same or previous.entry_time == applied.entry_time:
+            return Action.UNCHANGED
+    changed_at = parse_rfc3339(applied.entry_time)
+    answered_at = _http_date(headers.get("Date", ""))
+    if changed_at is None or answered_at is None:
+        return Action.CONFIGURED
+    return Action.UNCHANGED if (answered_at - changed_at).total_seconds() > _CLOCK_GRAIN_S else Action.CONFIGURED
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, TypeError):
+        return None

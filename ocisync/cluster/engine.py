@@ -1,0 +1,394 @@
+"""What recipes call: prepare, plan, execute, correct one object, delete everything of a sync.
+
+`plan` reads and decides, and writes nothing; `execute` does exactly what a plan says, in the order that makes a kill at
+any instant safe: ① write the inventory ahead → ② apply → ③ note uids → ④ delete → ⑤ drop entries. Deletions wait until
+every object of the artifact was applied. A full pass over an unchanged artifact is one no-op request for each object
+and writes nothing; it is also how an agent learns after a start what it needs to judge later events.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ocisync.cluster.apply import Action, Applier, ObjectResult
+from ocisync.cluster.client import PARTIAL_METADATA_LIST, Cluster
+from ocisync.cluster.discovery import Discovery
+from ocisync.cluster.execute import WORKERS, Executor, Known
+from ocisync.cluster.guard import Guard, Loss
+from ocisync.cluster.inventory import Entry, EntryState, InventoryStore
+from ocisync.cluster.memory import Applied
+from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Rejected, Target, prepare
+from ocisync.cluster.outcome import classify
+from ocisync.cluster.ownership import is_member
+from ocisync.cluster.parent import Parent, recorded
+from ocisync.cluster.plan import Kept, Plan, candidates, make_plan
+from ocisync.cluster.prune import Pruner
+from ocisync.kit.pool import map_bounded
+from ocisync.kit.stop import StopToken
+from ocisync.model.errors import ClusterRefused, Unavailable
+from ocisync.model.resource import JsonObject, ManifestObject, ObjectId
+from ocisync.model.spec import PART_OF_LABEL
+
+_PAGE = 500
+_WEBHOOK_KINDS = frozenset({"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"})
+_DEFAULT_GUARD = Guard()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one pass is to be done. `approved` is the plan hash that a person approved; empty for none."""
+
+    digest: str
+    prune: bool = True
+    force: bool = False
+    guard: Guard = _DEFAULT_GUARD
+    approved: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """What a pass did.
+
+    Attributes:
+        results: of applies and deletions; objects that could not be prepared are among the failed.
+        all_applied: every object of the artifact is applied as it is written.
+        prune_deferred: deletions were left for later because not everything was applied.
+        prune_held: namespaces and definitions that stay because they hold what must stay.
+        kept: everything that stays although the artifact does not have it, with the reason.
+        ending: deleted objects that a finalizer still holds.
+        held: why nothing was done; approve `plan_hash` to let it happen.
+        owned: size of the inventory afterwards.
+    """
+
+    results: tuple[ObjectResult, ...]
+    all_applied: bool
+    plan_hash: str
+    held: str = ""
+    prune_deferred: bool = False
+    kept: tuple[Kept, ...] = ()
+    ending: tuple[ObjectId, ...] = ()
+    owned: int = 0
+
+    @property
+    def prune_held(self) -> tuple[Kept, ...]:
+        """Namespaces and definitions that were not deleted because of what they hold."""
+        return tuple(kept for kept in self.kept if kept.reason == "PruneHeld")
+
+    @property
+    def failures(self) -> tuple[ObjectResult, ...]:
+        """Results with a failure, deletions that wait for a finalizer left out."""
+        return tuple(item for item in self.results if item.failure and item.action is not Action.DELETED)
+
+    @property
+    def counts(self) -> Mapping[Action, int]:
+        """How many objects met which end."""
+        return Counter(result.action for result in self.results)
+
+
+class Engine:
+    """Writes to one cluster for any number of syncs, one pass of a sync at a time.
+
+    Args:
+        cluster: where to.
+        discovery: kinds and paths of that cluster.
+        agent_namespace: where inventories are kept.
+        holder: who we are, in inventory headers.
+        version: ours, in the ApplySet's tooling annotation.
+        stop: ends running passes early.
+        workers: objects applied at the same time.
+        hook: called before each inventory write; tests kill the pass there.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        discovery: Discovery,
+        *,
+        agent_namespace: str,
+        holder: str,
+        version: str,
+        stop: StopToken,
+        workers: int = WORKERS,
+        hook: Callable[[str], None] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._discovery = discovery
+        self._agent_namespace = agent_namespace
+        self._holder = holder
+        self._version = version
+        self._stop = stop
+        self._workers = workers
+        self._hook = hook
+
+    def prepare(self, objects: Iterable[ManifestObject], target: Target) -> Prepared:
+        """Normalise an artifact's objects for this cluster."""
+
+        def namespaced(group: str, kind: str) -> bool | None:
+            resource = self._discovery.find(group, kind)
+            return None if resource is None else resource.namespaced
+
+        return prepare(objects, target, namespaced)
+
+    def inventory(self, target: Target) -> InventoryStore:
+        """The inventory of a target, loaded; rebuilt from labels if the sync had one and it is lost.
+
+        Raises:
+            Unavailable, ClusterRefused: it cannot be read or written.
+        """
+        store = InventoryStore(
+            self._cluster,
+            self._agent_namespace,
+            sync_namespace=target.sync_namespace,
+            sync_name=target.sync_name,
+            hook=self._hook,
+        )
+        store.load()
+        if not store.exists:
+            self._rebuild(store, target)
+        return store
+
+    def plan(self, prepared: Prepared, target: Target, store: InventoryStore, settings: Settings) -> Plan:
+        """Read what is needed and decide; nothing is written.
+
+        Raises:
+            Unavailable, ClusterRefused: the server does not answer.
+        """
+        inventory = store.entries
+        leaving = candidates(prepared, inventory)
+        observed = self._pruner(target).observe(leaving, contents=settings.prune)
+        return make_plan(
+            prepared,
+            observed,
+            sync_id=target.sync_id,
+            sync_uid=target.sync_uid,
+            digest=settings.digest,
+            guard=settings.guard,
+            owned=sum(1 for entry in inventory.values() if entry.uid),
+            prune=settings.prune,
+            recreations=self._recreations(prepared, inventory, target, settings),
+            approved=settings.approved,
+        )
+
+    def execute(
+        self,
+        plan: Plan,
+        prepared: Prepared,
+        target: Target,
+        store: InventoryStore,
+        settings: Settings,
+        *,
+        on_applied: Callable[[ObjectId, Applied], None] | None = None,
+        previous: Callable[[ObjectId], Applied | None] | None = None,
+    ) -> ApplyReport:
+        """Do what the plan says.
+
+        `on_applied` is called from worker threads as soon as an object was applied; `previous` tells what an earlier
+        apply left. A failure of one object is in the report; an inventory that cannot be written ends the pass.
+
+        Raises:
+            Unavailable, ClusterRefused: the inventory or the parent could not be written.
+        """
+        rejected = tuple(_rejection(item) for item in prepared.rejected)
+        if plan.held:
+            return ApplyReport(rejected, False, plan.hash, plan.held, kept=plan.kept, owned=len(store.entries))
+        parent = Parent(self._cluster, self._discovery, target, self._version)
+        mine = [one.id for one in plan.applies if one.options.apply is not ApplyMode.IGNORE]
+        store.claim(self._holder, settings.digest)
+        parent.widen([*store.entries, *mine])
+        store.add(mine)
+        known = _known(store.entries, plan)
+        results, uids = self._apply(plan, target, settings, known, on_applied, previous)
+        store.record(uids)
+        results = (*results, *rejected)
+        all_applied = all(result.succeeded for result in results)
+        gone = list(plan.forgets)
+        if plan.prunes and all_applied:
+            deleted = self._pruner(target).delete(plan.prunes, store.entries, frozenset(uids.values()))
+            results = (*results, *deleted)
+            gone += [item.id for item in deleted if item.succeeded]
+        pending = [item.id for item in results if item.action is Action.DELETED and not item.succeeded]
+        store.mark(pending, EntryState.DELETING)
+        store.remove(gone)
+        owned = store.entries
+        if gone:
+            parent.narrow(owned)
+        return ApplyReport(
+            results=results,
+            all_applied=all_applied,
+            plan_hash=plan.hash,
+            prune_deferred=bool(plan.prunes) and not all_applied,
+            kept=plan.kept,
+            ending=(*plan.ending, *pending),
+            owned=len(owned),
+        )
+
+    def apply_one(
+        self,
+        desired: Desired,
+        target: Target,
+        *,
+        uid: str = "",
+        force: bool = False,
+        previous: Applied | None = None,
+    ) -> ObjectResult:
+        """Apply a single object: to correct drift, to create it again, or as a no-op to look whether it is as written.
+
+        `uid` names the object that is meant. If that one is gone, the object is met as if for the first time.
+        """
+        applier = Applier(self._cluster, self._discovery, target, force=force)
+        return applier.apply_one(desired, known=bool(uid), uid=uid, previous=previous)
+
+    def delete_all(self, target: Target, store: InventoryStore, *, orphan: bool = False) -> ApplyReport:
+        """End a sync: delete what it owns, or leave it running without our label.
+
+        Call again while `ending` is not empty. The inventory is deleted once nothing is left to do.
+
+        Raises:
+            Unavailable, ClusterRefused: the server does not answer.
+        """
+        inventory = store.entries
+        pruner = self._pruner(target)
+        observed = pruner.observe(tuple(inventory.values()), contents=not orphan)
+        plan = make_plan(
+            Prepared(()), observed, sync_id=target.sync_id, sync_uid=target.sync_uid, digest="", guard=Guard(),
+            owned=len(inventory),
+        )  # fmt: skip
+        if orphan:
+            results = tuple(map_bounded(pruner.release, plan.prunes, workers=self._workers))
+            done = [item.id for item in results if item.succeeded] + list(plan.ending)
+        else:
+            results = pruner.delete(plan.prunes, inventory, frozenset())
+            done = [item.id for item in results if item.succeeded]
+        pending = tuple(item.id for item in results if item.action is Action.DELETED and not item.succeeded)
+        ending = () if orphan else (*plan.ending, *pending)
+        store.remove([*plan.forgets, *done])
+        failures = any(item.failure and item.action is not Action.DELETED for item in results)
+        if not ending and not failures:
+            store.destroy()
+        return ApplyReport(results, not failures, plan.hash, kept=plan.kept, ending=ending, owned=len(store.entries))
+
+    def _apply(
+        self,
+        plan: Plan,
+        target: Target,
+        settings: Settings,
+        known: Mapping[ObjectId, Known],
+        on_applied: Callable[[ObjectId, Applied], None] | None,
+        previous: Callable[[ObjectId], Applied | None] | None,
+    ) -> tuple[tuple[ObjectResult, ...], dict[ObjectId, str]]:
+        uids: dict[ObjectId, str] = {}
+        lock = threading.Lock()
+
+        def on_result(result: ObjectResult) -> None:
+            if result.applied is None:
+                return
+            with lock:
+                uids[result.id] = result.applied.uid
+            if on_applied is not None:
+                on_applied(result.id, result.applied)
+
+        applier = Applier(
+            self._cluster,
+            self._discovery,
+            target,
+            force=settings.force,
+            webhooks=_webhooks(plan.applies),
+            sleep=self._stop.wait,
+        )
+        executor = Executor(
+            applier,
+            self._cluster,
+            self._discovery,
+            known=known,
+            on_result=on_result,
+            previous=previous or _nothing_remembered,
+            stop=self._stop,
+            workers=self._workers,
+        )
+        return executor.run(plan.applies), uids
+
+    def _recreations(
+        self, prepared: Prepared, inventory: Mapping[ObjectId, Entry], target: Target, settings: Settings
+    ) -> tuple[Loss, ...]:
+        """Ask by dry run which of the objects that may be forced would need a new object."""
+        applier = Applier(self._cluster, self._discovery, target, force=settings.force)
+        probed = [
+            (one, inventory[one.id].uid)
+            for one in prepared.desired
+            if applier.may_force(one) and one.id in inventory and inventory[one.id].uid
+        ]
+        answers = map_bounded(lambda pair: applier.would_recreate(*pair), probed, workers=self._workers)
+        return tuple(
+            Loss(one.id, uid, recreated=True, confirm=one.options.protect)
+            for (one, uid), needed in zip(probed, answers, strict=True)
+            if needed
+        )
+
+    def _rebuild(self, store: InventoryStore, target: Target) -> None:
+        """Find the members of a sync whose inventory is lost: its parent still names their kinds."""
+        live = Parent(self._cluster, self._discovery, target, self._version).read()
+        kinds = recorded(live)[0] if live is not None else frozenset()
+        found: dict[ObjectId, str] = {}
+        for group_kind in sorted(kinds):
+            kind, _, group = group_kind.partition(".")
+            found.update(self._members(group, kind, target))
+        if found:
+            store.claim(self._holder, "")
+            store.adopt_found(found)
+
+    def _members(self, group: str, kind: str, target: Target) -> dict[ObjectId, str]:
+        resource = self._discovery.find(group, kind)
+        if resource is None:
+            return {}
+        found: dict[ObjectId, str] = {}
+        token = ""
+        while True:
+            query = [("labelSelector", f"{PART_OF_LABEL}={target.sync_id}"), ("limit", str(_PAGE))]
+            response = self._cluster.request(
+                "GET",
+                resource.path(),
+                query=[*query, *([("continue", token)] if token else [])],
+                accept=PARTIAL_METADATA_LIST,
+            )
+            if response.status >= 400:
+                message = f"cannot list {kind}.{group} to rebuild the inventory: {classify(response).message}"
+                raise Unavailable(message) if response.status >= 500 else ClusterRefused(message)
+            answer: JsonObject = json.loads(response.body)
+            for item in answer.get("items") or ():
+                if is_member(item, target.sync_id):
+                    metadata = item["metadata"]
+                    id_ = ObjectId(group, kind, str(metadata.get("namespace") or ""), str(metadata["name"]))
+                    found[id_] = str(metadata["uid"])
+            token = str((answer.get("metadata") or {}).get("continue") or "")
+            if not token:
+                return found
+
+    def _pruner(self, target: Target) -> Pruner:
+        return Pruner(self._cluster, self._discovery, target, stop=self._stop, workers=self._workers)
+
+
+def _known(entries: Mapping[ObjectId, Entry], plan: Plan) -> dict[ObjectId, Known]:
+    """Objects whose apply may use force: written ahead is not enough, their uid must be known."""
+    recreate = {loss.id for loss in plan.recreations}
+    return {id_: Known(entry.uid, id_ in recreate) for id_, entry in entries.items() if entry.uid}
+
+
+def _rejection(item: Rejected) -> ObjectResult:
+    return ObjectResult(item.id, Action.FAILED, item.place, item.failure)
+
+
+def _webhooks(applies: Iterable[Desired]) -> frozenset[str]:
+    names = set()
+    for one in applies:
+        if one.id.kind in _WEBHOOK_KINDS:
+            hooks = json.loads(one.payload()).get("webhooks") or ()
+            names |= {str(hook.get("name")) for hook in hooks if isinstance(hook, dict)}
+    return frozenset(names)
+
+
+def _nothing_remembered(_: ObjectId) -> Applied | None:
+    return None

@@ -1,0 +1,317 @@
+"""From a manifest to the exact bytes that are applied. Pure.
+
+Removed: `status` and the metadata that only the server writes. Changed: Secret `stringData` becomes `data` (otherwise
+foreign changes of `data` stay unseen and removed keys survive); a missing namespace of a namespaced kind is filled in;
+the label that claims membership is set. The result is canonical JSON (which is YAML too), compressed: ten thousand
+decoded objects would not fit the agent's memory budget.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed
+from ocisync.model.resource import Gvk, JsonObject, ManifestObject, ObjectId
+from ocisync.model.spec import (
+    ADOPT,
+    API_GROUP,
+    APPLY,
+    DEPENDS_ON,
+    FORCE,
+    PART_OF_LABEL,
+    PROTECT,
+    PRUNE,
+    SYNC_KIND,
+    WAVE,
+)
+
+_SERVER_METADATA = (
+    "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation", "managedFields",
+    "resourceVersion", "selfLink", "uid",
+)  # fmt: skip
+_HEAD = b'{"metadata":{'
+_WAVES = range(-10_000, 10_001)
+# JSON that a YAML reader takes otherwise: it refuses or folds these inside double quotes unless they are escaped.
+_UNSAFE_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+class ApplyMode(StrEnum):
+    """The annotation `ocisync.dev/apply`."""
+
+    OVERRIDE = "Override"
+    IF_NOT_PRESENT = "IfNotPresent"
+    IGNORE = "Ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectOptions:
+    """What the annotations of one manifest ask for. `adopt` is the id of the sync it is taken over from."""
+
+    prune: bool = True
+    force: bool = False
+    apply: ApplyMode = ApplyMode.OVERRIDE
+    depends_on: tuple[ObjectId, ...] = ()
+    wave: int = 0
+    protect: bool = False
+    adopt: str = ""
+
+
+_DEFAULT_OPTIONS = ObjectOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """For whom objects are applied.
+
+    Attributes:
+        sync_id: the ApplySet id, see `applyset_id`.
+        service_account: of the sync's namespace; every write is made as it. Empty: as ourselves.
+        namespace: what objects without a namespace get; empty means the sync's own.
+    """
+
+    sync_id: str
+    sync_name: str
+    sync_namespace: str
+    sync_uid: str
+    service_account: str = ""
+    namespace: str = ""
+
+    @property
+    def user(self) -> str:
+        """The user name to impersonate; empty for none."""
+        if not self.service_account:
+            return ""
+        return f"system:serviceaccount:{self.sync_namespace}:{self.service_account}"
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """One object, ready to be applied.
+
+    Attributes:
+        body: as `body_of` made it; `payload` unpacks it.
+        defines: group and kind that this CustomResourceDefinition brings; None for other kinds.
+        scaled: a HorizontalPodAutoscaler of the same artifact sets its replicas.
+    """
+
+    id: ObjectId
+    gvk: Gvk
+    body: bytes
+    place: str
+    options: ObjectOptions = _DEFAULT_OPTIONS
+    defines: tuple[str, str] | None = None
+    scaled: bool = False
+
+    def payload(self, *, uid: str = "", resource_version: str = "") -> bytes:
+        """The bytes to send, naming the object that is meant if `uid` or `resource_version` is given."""
+        data = zlib.decompress(self.body)
+        if not (uid or resource_version):
+            return data
+        named = {"resourceVersion": resource_version} if resource_version else {"uid": uid}
+        return _HEAD + canonical_json(named)[1:-1] + b"," + data[len(_HEAD) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An object that cannot be applied as it is written."""
+
+    id: ObjectId
+    place: str
+    failure: ApiFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An artifact's objects after normalising. `unknown_kinds`: group and kind that the server lacks."""
+
+    desired: tuple[Desired, ...]
+    rejected: tuple[Rejected, ...] = ()
+    unknown_kinds: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every object of the artifact can be applied."""
+        return not self.rejected
+
+
+def applyset_id(name: str, namespace: str, kind: str = SYNC_KIND, group: str = API_GROUP) -> str:
+    """The id of a sync's ApplySet, made as kubectl makes it."""
+    digest = hashlib.sha256(f"{name}.{namespace}.{kind}.{group}".encode()).digest()
+    return f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
+
+
+def prepare(
+    objects: Iterable[ManifestObject], target: Target, namespaced: Callable[[str, str], bool | None]
+) -> Prepared:
+    """Normalise every object of an artifact.
+
+    `namespaced` tells the scope of a group and kind on the server, None if it has no such kind. Kinds whose definition
+    is in the artifact are known from there.
+    """
+    work = list(objects)
+    scopes = _scopes_in(work)
+    scaled = _scaled_in(work, target)
+    desired: dict[ObjectId, Desired] = {}
+    rejected: list[Rejected] = []
+    unknown: set[tuple[str, str]] = set()
+    for obj in work:
+        kind = (obj.id.group, obj.id.kind)
+        scope = scopes[kind] if kind in scopes else namespaced(*kind)
+        if scope is None:
+            unknown.add(kind)
+            message = f"the server does not know {obj.gvk.kind} ({obj.gvk.api_version}): its definition is missing"
+            rejected.append(Rejected(obj.id, obj.place, failed(ErrorClass.WAITING, "NoKind", message)))
+            continue
+        one = _desired(obj, target, namespaced=scope)
+        if isinstance(one, Rejected):
+            rejected.append(one)
+        elif one.id in desired:
+            message = f"written twice: {desired[one.id].place} has it too"
+            rejected.append(Rejected(one.id, one.place, failed(ErrorClass.PERMANENT, "Duplicate", message)))
+        else:
+            desired[one.id] = replace(one, scaled=True) if one.id in scaled else one
+    return Prepared(tuple(desired.values()), tuple(rejected), frozenset(unknown))
+
+
+def normalise(body: Mapping[str, Any], *, sync_id: str, namespace: str) -> JsonObject:
+    """A new object as it is applied. `namespace` is what it ends in; empty for cluster-scoped kinds."""
+    result = {key: value for key, value in body.items() if key != "status"}
+    metadata = {key: value for key, value in (body.get("metadata") or {}).items() if key not in _SERVER_METADATA}
+    metadata.pop("namespace", None)
+    if namespace:
+        metadata["namespace"] = namespace
+    metadata["labels"] = {**(metadata.get("labels") or {}), PART_OF_LABEL: sync_id}
+    result["metadata"] = metadata
+    if body.get("apiVersion") == "v1" and body.get("kind") == "Secret" and "stringData" in result:
+        plain = result.pop("stringData") or {}
+        encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()}
+        if encoded or result.get("data"):
+            result["data"] = {**(result.get("data") or {}), **encoded}
+    return result
+
+
+def canonical_json(obj: Mapping[str, Any]) -> bytes:
+    """Sorted keys, no blanks, UTF-8: equal objects give equal bytes, and every YAML reader agrees with JSON ones."""
+    text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _UNSAFE_IN_YAML.sub(lambda match: f"\\u{ord(match.group(0)):04x}", text).encode()
+
+
+def body_of(obj: JsonObject) -> bytes:
+    """The form in which objects are kept: canonical JSON, but with `metadata` first to let a uid in; compressed."""
+    metadata = canonical_json(obj["metadata"])
+    rest = canonical_json({key: value for key, value in obj.items() if key != "metadata"})
+    return zlib.compress(b'{"metadata":' + metadata + b"," + rest[1:], 1)
+
+
+def parse_dependency(text: str) -> ObjectId | None:
+    """Parse `group/kind/namespace/name`; the core group may be empty or `core`. None if it is not of that form."""
+    parts = text.strip().split("/")
+    if len(parts) != 4 or not parts[1] or not parts[3]:
+        return None
+    group = "" if parts[0] == "core" else parts[0]
+    return ObjectId(group, parts[1], parts[2], parts[3])
+
+
+def parse_options(annotations: Mapping[str, str]) -> ObjectOptions:
+    """Read our annotations.
+
+    Raises:
+        ValueError: a value is none of those allowed; the message names the annotation.
+    """
+    if not any(key.startswith("ocisync.dev/") for key in annotations):
+        return _DEFAULT_OPTIONS
+    return ObjectOptions(
+        prune=not _chosen(annotations, PRUNE, "disabled", "enabled"),
+        force=_chosen(annotations, FORCE, "enabled", "disabled"),
+        apply=_mode(annotations.get(APPLY, "Override")),
+        depends_on=_dependencies(annotations.get(DEPENDS_ON, "")),
+        wave=_wave(annotations.get(WAVE, "0")),
+        protect=_chosen(annotations, PROTECT, "confirm"),
+        adopt=annotations.get(ADOPT, ""),
+    )
+
+
+def _desired(obj: ManifestObject, target: Target, *, namespaced: bool) -> Desired | Rejected:
+    metadata = obj.body.get("metadata") or {}
+    namespace = (obj.id.namespace or target.namespace or target.sync_namespace) if namespaced else ""
+    id_ = replace(obj.id, namespace=namespace)
+    if not obj.id.name:
+        why = "generateName is not allowed: give it a name" if metadata.get("generateName") else "it has no name"
+        return Rejected(id_, obj.place, failed(ErrorClass.PERMANENT, "NoName", why))
+    try:
+        options = parse_options(metadata.get("annotations") or {})
+        body = body_of(normalise(obj.body, sync_id=target.sync_id, namespace=namespace))
+    except (ValueError, TypeError, AttributeError) as error:
+        return Rejected(id_, obj.place, failed(ErrorClass.PERMANENT, "Invalid", str(error)))
+    return Desired(id_, obj.gvk, body, obj.place, options, defined_kind(obj.body))
+
+
+def defined_kind(body: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Group and kind that a CustomResourceDefinition defines; None for other objects."""
+    if body.get("kind") != "CustomResourceDefinition" or not str(body.get("apiVersion")).startswith(
+        "apiextensions.k8s.io/"
+    ):
+        return None
+    spec = body.get("spec") or {}
+    return str(spec.get("group") or ""), str((spec.get("names") or {}).get("kind") or "")
+
+
+def _scopes_in(objects: Iterable[ManifestObject]) -> dict[tuple[str, str], bool]:
+    scopes = {}
+    for obj in objects:
+        kind = defined_kind(obj.body)
+        if kind is not None:
+            scopes[kind] = (obj.body.get("spec") or {}).get("scope") != "Cluster"
+    return scopes
+
+
+def _scaled_in(objects: Iterable[ManifestObject], target: Target) -> set[ObjectId]:
+    found = set()
+    for obj in objects:
+        if obj.id.kind == "HorizontalPodAutoscaler" and obj.id.group == "autoscaling":
+            ref = (obj.body.get("spec") or {}).get("scaleTargetRef") or {}
+            group = str(ref.get("apiVersion") or "").rpartition("/")[0]
+            namespace = obj.id.namespace or target.namespace or target.sync_namespace
+            found.add(ObjectId(group, str(ref.get("kind") or ""), namespace, str(ref.get("name") or "")))
+    return found
+
+
+def _chosen(annotations: Mapping[str, str], key: str, yes: str, no: str = "") -> bool:
+    value = annotations.get(key, no)
+    if value not in (yes, no):
+        raise ValueError(f"annotation {key}: {value!r} is not one of: {yes}{f', {no}' if no else ''}")
+    return value == yes
+
+
+def _mode(value: str) -> ApplyMode:
+    try:
+        return ApplyMode(value)
+    except ValueError:
+        allowed = ", ".join(ApplyMode)
+        raise ValueError(f"annotation {APPLY}: {value!r} is not one of: {allowed}") from None
+
+
+def _wave(value: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,5}", value.strip()) or int(value) not in _WAVES:
+        raise ValueError(f"annotation {WAVE}: {value!r} is no whole number from -10000 to 10000")
+    return int(value)
+
+
+def _dependencies(value: str) -> tuple[ObjectId, ...]:
+    found = []
+    for part in value.strip().removeprefix("[").removesuffix("]").replace("\n", ",").split(","):
+        if not part.strip():
+            continue
+        dependency = parse_dependency(part)
+        if dependency is None:
+            raise ValueError(f"annotation {DEPENDS_ON}: {part.strip()!r} is not of the form group/kind/namespace/name")
+        found.append(dependency)
+    return tuple(found)
