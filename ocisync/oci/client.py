@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistryOptions", "RegistryStore", "open_store"]
 
-TAGS_PAGE = 500  # names; registries refuse more than 1,000
 PAGE_BYTES = 4 * 1024 * 1024
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 
@@ -169,7 +168,7 @@ class RegistryStore:
     def tags(self) -> Iterator[str]:
         """List tags, page by page; names that are no tags are left out."""
         what = f"listing tags of {self.repository}"
-        url = self._endpoint.url(f"tags/list?n={TAGS_PAGE}")
+        url = self._endpoint.url(f"tags/list?n={self._transport.options.tags_page}")
         seen: set[str] = set()
         for answer in self.pages(what, url, limit=PAGE_BYTES):
             names = parse_json(answer.body, what).get("tags") or []
@@ -212,10 +211,16 @@ class RegistryStore:
     # -- writing ----------------------------------------------------------------------------------
 
     def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> None:
-        """Upload a blob."""
+        """Upload a blob unless the repository has it.
+
+        Uploading what is there already is not only waste: distribution 2 rewrites the file in place and for a moment
+        refuses manifests that name the blob.
+        """
         parse_digest(descriptor.digest)
         if isinstance(data, bytes) and (len(data), sha256_digest(data)) != (descriptor.size, descriptor.digest):
             raise Refused(f"blob {descriptor.digest} for {self.repository} is not what its descriptor says")
+        if self.has_blob(descriptor.digest):
+            return
         Upload(self._transport, self._call, descriptor, data).run(lambda: self._arrived(descriptor.digest))
 
     def _arrived(self, digest: str) -> bool:

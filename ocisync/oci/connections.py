@@ -77,6 +77,7 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         super().__init__(pool_connections=8, pool_maxsize=POOL_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        """Make the pools, with the context and the classes of this adapter."""
         context = ssl.create_default_context()
         if self._ca_file is not None:
             try:
@@ -93,6 +94,7 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Make the pools for a proxy, with the same trust."""
         return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
 
 

@@ -32,6 +32,7 @@ class RegistryOptions:
         timeout_s: seconds without a byte before a request counts as lost.
         connect_timeout_s: seconds for a connection to be made.
         plan: retries of one operation.
+        tags_page: names to ask for at once; registries refuse more than 1,000.
         on_warning: told about unusable logins and the like, in a sentence.
         sleep: waits between attempts; an agent passes its stop token's wait.
     """
@@ -47,6 +48,7 @@ class RegistryOptions:
     connect_timeout_s: float = 5.0
     plan: RetryPlan = field(default_factory=RetryPlan)
     user_agent: str = f"ocisync/{__version__}"
+    tags_page: int = 500
     on_warning: Callable[[str], None] = _ignore
     sleep: Callable[[float], object] = time.sleep
     monotonic: Callable[[], float] = time.monotonic

@@ -84,7 +84,7 @@ class Store(Protocol):
         ...
 
     def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> None:
-        """Upload a blob; a file must be seekable to survive a lost connection."""
+        """Upload a blob unless the repository has it; a file must be seekable to survive a lost connection."""
         ...
 
     def mount_blob(self, digest: str, from_repository: str) -> bool:
