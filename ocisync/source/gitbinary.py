@@ -1,0 +1,146 @@
+"""Read a repository through the git binary: plumbing commands, NUL-separated, each with a timeout.
+
+Git refuses repositories of another user ("dubious ownership"), which CI checkouts often are. The user named this one
+directory on the command line, so it alone is declared safe, for these commands only. Commands that a repository's
+own configuration could make git run (file system monitor, hooks) are off, and nothing is written, not even the
+index's stat cache.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from ocisync.model.errors import InvalidInput, NotFound, OcisyncError, Unavailable
+from ocisync.source.repository import Entry, committer_time
+
+_DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS")
+_FETCH = "fetch it first; shallow clones have few commits"
+
+
+class GitBinary:
+    """A repository read with `git`."""
+
+    def __init__(self, top: Path, git: str, environ: Mapping[str, str], timeout_s: float) -> None:
+        self.top = top
+        self._timeout_s = timeout_s
+        self._environ = {key: value for key, value in environ.items() if key not in _DROPPED}
+        self._environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        self._command = [git, "-C", str(top), "--literal-pathspecs"]
+        for setting in (f"safe.directory={top}", "core.fsmonitor=false", "core.hooksPath=/dev/null"):
+            self._command += ["-c", setting]
+
+    def _run(self, *arguments: str, data: bytes = b"", ok: tuple[int, ...] = (0,)) -> tuple[int, bytes]:
+        try:
+            done = subprocess.run(  # noqa: S603  # fixed program and options; user text only after --end-of-options
+                [*self._command, *arguments],
+                input=data,
+                capture_output=True,
+                timeout=self._timeout_s,
+                env=self._environ,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(
+                f"git {arguments[0]} in {self.top} did not end within {self._timeout_s:.0f} s", hint="raise --timeout"
+            ) from None
+        except OSError as err:
+            raise OcisyncError(f"cannot run git: {err}") from err
+        if done.returncode not in ok:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            raise OcisyncError(f"git {arguments[0]} in {self.top} failed: {lines[0] if lines else 'no message'}")
+        return done.returncode, done.stdout
+
+    def commit(self, rev: str) -> str:
+        """See `Repository`."""
+        code, out = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", rev + "^{commit}", ok=(0, 1, 128))
+        if code:
+            if rev == "HEAD":
+                raise NotFound(f"{self.top} has no commit yet", hint="git commit first")
+            raise NotFound(
+                f"no commit {rev[:100]!r} in {self.top}", hint="fetch it first; shallow clones have few commits"
+            )
+        return out.decode().strip()
+
+    def committed_at(self, commit: str) -> datetime:
+        """See `Repository`."""
+        return committer_time(self._run("cat-file", "commit", commit)[1])
+
+    def entries(self, commit: str, prefix: str) -> Sequence[Entry]:
+        """See `Repository`."""
+        code, out = self._run("ls-tree", "-r", "-z", "-l", "--full-tree", f"{commit}:{prefix}", ok=(0, 128))
+        if code:
+            raise NotFound(f"commit {commit[:12]} has no directory {prefix or '.'!r}", hint="commit it first")
+        found = []
+        for record in out.split(b"\0")[:-1]:
+            head, _, path = record.partition(b"\t")
+            mode, _, oid, size = head.decode().split()
+            found.append(
+                Entry(path.decode(errors="surrogateescape"), int(mode, 8), oid, -1 if size == "-" else int(size))
+            )
+        return found
+
+    def blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
+        """See `Repository`."""
+        _, out = self._run("cat-file", "--batch", data="".join(oid + "\n" for oid in oids).encode())
+        contents: dict[str, bytes] = {}
+        at = 0
+        for oid in oids:
+            end = out.index(b"\n", at)
+            head = out[at:end].split(b" ")
+            if len(head) != 3 or head[1] != b"blob":
+                raise InvalidInput(f"object {oid} is missing in {self.top}", hint="git fetch --refetch")
+            size = int(head[2])
+            contents[oid] = out[end + 1 : end + 1 + size]
+            at = end + size + 2
+        return contents
+
+    def changes(self, prefix: str) -> Sequence[str]:
+        """See `Repository`."""
+        _, out = self._run(
+            "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", prefix or "."
+        )
+        return [_text(record[3:]) for record in out.split(b"\0")[:-1]]
+
+    def work_files(self, prefix: str) -> Sequence[str]:
+        """See `Repository`."""
+        _, out = self._run("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", prefix or ".")
+        return sorted({_text(record) for record in out.split(b"\0")[:-1]})
+
+    def tags_at(self, commit: str) -> Sequence[str]:
+        """See `Repository`."""
+        _, out = self._run("for-each-ref", f"--points-at={commit}", "--format=%(refname)", "refs/tags")
+        return [line.removeprefix("refs/tags/") for line in _text(out).splitlines()]
+
+    def branch(self) -> str:
+        """See `Repository`."""
+        code, out = self._run("symbolic-ref", "--quiet", "HEAD", ok=(0, 1))
+        return "" if code else _text(out).strip().removeprefix("refs/heads/")
+
+    def ref_name(self, rev: str) -> str:
+        """See `Repository`."""
+        command = ("rev-parse", "--verify", "--quiet", "--symbolic-full-name", "--end-of-options", rev)
+        code, out = self._run(*command, ok=(0, 1, 128))
+        name = "" if code else _text(out).strip()
+        for prefix in ("refs/heads/", "refs/tags/", "refs/remotes/origin/"):
+            if name.startswith(prefix):
+                return name.removeprefix(prefix)
+        return ""
+
+    def remote_urls(self) -> dict[str, str]:
+        """See `Repository`."""
+        code, out = self._run("config", "-z", "--get-regexp", r"^remote\..*\.url$", ok=(0, 1))
+        urls: dict[str, str] = {}
+        for record in [] if code else _text(out).split("\0")[:-1]:
+            key, _, url = record.partition("\n")
+            urls.setdefault(key.removeprefix("remote.").removesuffix(".url"), url)
+        return urls
+
+    def close(self) -> None:
+        """See `Repository`."""
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")

@@ -1,0 +1,132 @@
+"""Read a repository without a git binary. The only owner of dulwich; slower, with the same answers."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ocisync.model.errors import InvalidInput, NotFound, OcisyncError
+from ocisync.source.repository import SUBMODULE, Entry, committer_time
+
+
+class DulwichRepository:
+    """A repository read with dulwich."""
+
+    def __init__(self, top: Path) -> None:
+        from dulwich.errors import NotGitRepository  # 140 ms that a machine with git never pays
+        from dulwich.repo import Repo
+
+        self.top = top
+        try:
+            self._repo: Any = Repo(str(top))
+        except (NotGitRepository, OSError, ValueError) as err:
+            raise OcisyncError(f"cannot read the repository {top}: {err}", hint="install git") from err
+
+    def commit(self, rev: str) -> str:
+        """See `Repository`."""
+        from dulwich.objectspec import parse_commit
+
+        try:
+            oid: bytes = parse_commit(self._repo, rev.encode()).id
+        except (KeyError, ValueError, IndexError, AttributeError):
+            if rev == "HEAD":
+                raise NotFound(f"{self.top} has no commit yet", hint="git commit first") from None
+            raise NotFound(
+                f"no commit {rev[:100]!r} in {self.top}", hint="fetch it first; shallow clones have few commits"
+            ) from None
+        return oid.decode()
+
+    def committed_at(self, commit: str) -> datetime:
+        """See `Repository`."""
+        return committer_time(self._repo[commit.encode()].as_raw_string())
+
+    def entries(self, commit: str, prefix: str) -> Sequence[Entry]:
+        """See `Repository`."""
+        from dulwich.object_store import iter_tree_contents, tree_lookup_path
+
+        tree = self._repo[commit.encode()].tree
+        try:
+            if prefix:
+                path = prefix.encode(errors="surrogateescape")
+                mode, tree = tree_lookup_path(self._repo.object_store.__getitem__, tree, path)
+                if not stat.S_ISDIR(mode):
+                    raise KeyError(prefix)  # noqa: TRY301  # a file is no directory: the same answer
+            found = list(iter_tree_contents(self._repo.object_store, tree))
+        except (KeyError, NotADirectoryError):
+            raise NotFound(f"commit {commit[:12]} has no directory {prefix or '.'!r}", hint="commit it first") from None
+        return [Entry(_text(item.path), item.mode, item.sha.decode()) for item in found]
+
+    def blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
+        """See `Repository`."""
+        contents = {}
+        for oid in oids:
+            try:
+                contents[oid] = self._repo.object_store.get_raw(oid.encode())[1]
+            except KeyError:
+                raise InvalidInput(f"object {oid} is missing in {self.top}", hint="git fetch --refetch") from None
+        return contents
+
+    def changes(self, prefix: str) -> Sequence[str]:
+        """See `Repository`."""
+        from dulwich import porcelain
+
+        status = porcelain.status(self._repo, untracked_files="all")
+        paths = {path for group in status.staged.values() for path in group} | set(status.unstaged)
+        texts = {_text(path) if isinstance(path, bytes) else path for path in (*paths, *status.untracked)}
+        # dulwich calls every submodule changed; a commit that holds one is refused with a better reason.
+        submodules = {_text(path) for path, entry in self._repo.open_index().items() if entry.mode == SUBMODULE}
+        return sorted(_below({path for path in texts if path.rstrip("/") not in submodules}, prefix))
+
+    def work_files(self, prefix: str) -> Sequence[str]:
+        """See `Repository`."""
+        from dulwich import porcelain
+
+        status = porcelain.status(self._repo, untracked_files="all")
+        untracked = {_text(path) if isinstance(path, bytes) else path for path in status.untracked}
+        return sorted(_below({_text(path) for path in self._repo.open_index()} | untracked, prefix))
+
+    def tags_at(self, commit: str) -> Sequence[str]:
+        """See `Repository`."""
+        names = self._repo.refs.subkeys(b"refs/tags")
+        return sorted(_text(name) for name in names if self._repo.get_peeled(b"refs/tags/" + name) == commit.encode())
+
+    def branch(self) -> str:
+        """See `Repository`."""
+        head = self._repo.refs.read_ref(b"HEAD") or b""
+        prefix = b"ref: refs/heads/"
+        return _text(head.removeprefix(prefix)).strip() if head.startswith(prefix) else ""
+
+    def ref_name(self, rev: str) -> str:
+        """See `Repository`."""
+        for prefix in ("", "refs/heads/", "refs/tags/", "refs/remotes/origin/"):
+            name = prefix + rev
+            if name.startswith("refs/") and name.encode(errors="surrogateescape") in self._repo.refs:
+                return name.split("/", 2)[2].removeprefix("origin/" if name.startswith("refs/remotes/") else "")
+        return ""
+
+    def remote_urls(self) -> dict[str, str]:
+        """See `Repository`."""
+        config = self._repo.get_config()
+        urls: dict[str, str] = {}
+        for section in config.sections():
+            if len(section) == 2 and section[0] == b"remote" and config.has_section(section):
+                try:
+                    urls[_text(section[1])] = _text(config.get(section, b"url"))
+                except KeyError:
+                    continue
+        return urls
+
+    def close(self) -> None:
+        """See `Repository`."""
+        self._repo.close()
+
+
+def _below(paths: set[str], prefix: str) -> list[str]:
+    return [path for path in paths if not prefix or path.startswith(prefix + "/")]
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
