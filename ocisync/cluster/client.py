@@ -170,7 +170,8 @@ class Cluster:
             Unavailable: the connection could not be made or broke.
         """
         url = f"{path}?{urlencode(query)}" if query else path
-        headers = {"accept": accept, "user-agent": self._user_agent, "accept-encoding": "gzip"}
+        # Never gzip: the server would compress events, and urllib3 gives chunks of a stream as they are.
+        headers = {"accept": accept, "user-agent": self._user_agent, "accept-encoding": "identity"}
         try:
             response = self._open(url, headers, timeout_s)
         except _transport_errors() as error:
