@@ -1,0 +1,28 @@
+"""What contract tests share: the same cases on the sandbox and on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import requirements
+from tests.support.engine import EngineDriver, driver
+
+
+@pytest.fixture(params=["real"])
+def kubeconfig(request: pytest.FixtureRequest) -> Path:
+    """The sandbox's API and a real API server in turn; controllers run on both, nodes on neither."""
+    given = requirements.existing_kubeconfig()
+    if given is not None:
+        return given
+    path: Path = request.getfixturevalue("control_plane").kubeconfig
+    return path
+
+
+@pytest.fixture
+def engine(kubeconfig: Path) -> Iterator[EngineDriver]:
+    """The write engine with a sync and namespaces of its own."""
+    with driver(kubeconfig) as made:
+        yield made

@@ -1,0 +1,165 @@
+"""The write engine on a cluster, as a test drives it: one call for each pass, objects as dictionaries."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ocisync.cluster.apply import Action
+from ocisync.cluster.client import APPLY_PATCH, JSON, MERGE_PATCH, Cluster, connect
+from ocisync.cluster.discovery import Discovery
+from ocisync.cluster.engine import ApplyReport, Engine, Settings
+from ocisync.cluster.guard import Guard
+from ocisync.cluster.normalise import Target, applyset_id
+from ocisync.kit.stop import StopToken
+from ocisync.model.resource import JsonObject, ManifestObject, gvk_of, id_of
+
+GENEROUS = Guard(max_prune="100%", protect=())
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it and go on."""
+
+
+@dataclass
+class EngineDriver:
+    """A sync of its own in a namespace of its own, and the engine that serves it."""
+
+    kube: Cluster
+    namespace: str
+    agent_namespace: str
+    stop: StopToken = field(default_factory=StopToken)
+    target: Target = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = f"sync-{secrets.token_hex(3)}"
+        self.target = Target(applyset_id(name, self.namespace), name, self.namespace, f"uid-{name}")
+        self.discovery = Discovery(self.kube)
+
+    def engine(self, hook: Callable[[str], None] | None = None) -> Engine:
+        return Engine(
+            self.kube,
+            self.discovery,
+            agent_namespace=self.agent_namespace,
+            holder="test",
+            version="0.0.1",
+            stop=self.stop,
+            hook=hook,
+        )
+
+    def sync(
+        self,
+        *objects: JsonObject,
+        digest: str = "sha256:one",
+        hook: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> ApplyReport:
+        """One full pass over these objects."""
+        engine = self.engine(hook)
+        chosen = replace(Settings(digest=digest, guard=GENEROUS), **settings)
+        prepared = engine.prepare([manifest(obj) for obj in objects], self.target)
+        store = engine.inventory(self.target)
+        plan = engine.plan(prepared, self.target, store, chosen)
+        return engine.execute(plan, prepared, self.target, store, chosen)
+
+    def owned(self) -> list[str]:
+        """Names in the inventory, as the cluster has it."""
+        return sorted(id_.name for id_ in self.engine().inventory(self.target).entries)
+
+    def other(self) -> EngineDriver:
+        """Another sync in the same namespaces."""
+        return EngineDriver(self.kube, self.namespace, self.agent_namespace)
+
+    def config_map(self, name: str, **data: str) -> JsonObject:
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data or {"key": "value"}}
+
+    def path(self, kind: str, name: str, group: str = "", namespace: str | None = None) -> str:
+        resource = self.discovery.resource(group, kind)
+        return resource.path(self.namespace if namespace is None else namespace, name)
+
+    def live(self, kind: str, name: str, group: str = "", namespace: str | None = None) -> JsonObject | None:
+        """The object as the cluster has it; None if it does not."""
+        response = self.kube.request("GET", self.path(kind, name, group, namespace))
+        if response.status == 404:
+            return None
+        found: JsonObject = json.loads(response.body)
+        assert response.status == 200, found
+        return found
+
+    def must(self, kind: str, name: str, group: str = "", namespace: str | None = None) -> JsonObject:
+        found = self.live(kind, name, group, namespace)
+        assert found is not None, f"{kind} {name} is missing"
+        return found
+
+    def write_as(self, manager: str, kind: str, name: str, change: JsonObject, group: str = "") -> JsonObject:
+        """A merge patch by another field manager."""
+        return self._checked(
+            "PATCH", self.path(kind, name, group), change, MERGE_PATCH, (("fieldManager", manager),)
+        )
+
+    def create_as(self, manager: str, obj: JsonObject) -> JsonObject:
+        """A create (operation Update in managedFields) by another field manager."""
+        path = self.path(str(obj["kind"]), "", gvk_of(obj).group)
+        return self._checked("POST", path, obj, JSON, (("fieldManager", manager),))
+
+    def apply_as(self, manager: str, obj: JsonObject) -> JsonObject:
+        """A forced server-side apply by another field manager."""
+        path = self.path(str(obj["kind"]), str(obj["metadata"]["name"]), gvk_of(obj).group)
+        return self._checked("PATCH", path, obj, APPLY_PATCH, (("fieldManager", manager), ("force", "true")))
+
+    def delete(self, kind: str, name: str, group: str = "", namespace: str | None = None) -> None:
+        response = self.kube.request("DELETE", self.path(kind, name, group, namespace))
+        assert response.status in (200, 202, 404), response.body
+
+    def managers(self, kind: str, name: str, group: str = "") -> list[tuple[str, str]]:
+        entries = self.must(kind, name, group)["metadata"].get("managedFields") or []
+        return [(entry["manager"], entry["operation"]) for entry in entries]
+
+    def _checked(
+        self, method: str, path: str, body: JsonObject, content_type: str, query: tuple[tuple[str, str], ...]
+    ) -> JsonObject:
+        data = json.dumps(body).encode()
+        response = self.kube.request(method, path, query=query, body=data, content_type=content_type)
+        answer: JsonObject = json.loads(response.body)
+        assert response.status < 300, answer
+        return answer
+
+
+def manifest(obj: Mapping[str, Any]) -> ManifestObject:
+    """An object as the manifests stage hands it over."""
+    return ManifestObject(id_of(obj), gvk_of(obj), dict(obj), "test.yaml", 1)
+
+
+def actions(report: ApplyReport) -> dict[str, Action]:
+    """Name → action."""
+    return {result.id.name: result.action for result in report.results}
+
+
+def failure_of(report: ApplyReport, name: str) -> str:
+    """`Class Reason: message` of an object's failure; empty if it has none."""
+    for result in report.results:
+        if result.id.name == name and result.failure is not None:
+            return f"{result.failure.error_class} {result.failure.reason}: {result.failure.message}"
+    return ""
+
+
+@contextlib.contextmanager
+def driver(kubeconfig: Path, prefix: str = "engine") -> Iterator[EngineDriver]:
+    """A driver with two fresh namespaces on a cluster."""
+    kube = connect(str(kubeconfig), user_agent="ocisync/test")
+    names = [f"{prefix}-{secrets.token_hex(4)}" for _ in range(2)]
+    try:
+        for name in names:
+            body = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).encode()
+            response = kube.request("POST", "/api/v1/namespaces", body=body, content_type=JSON)
+            assert response.status == 201, response.body
+        yield EngineDriver(kube, *names)
+    finally:
+        for name in names:
+            kube.request("DELETE", f"/api/v1/namespaces/{name}")
+        kube.close()
