@@ -151,9 +151,9 @@ class Pruner:
             return None
         if response.status >= 400:
             return classify(response, user=self._target.user)
-        # A Status says that the object is gone; the object itself says that something still holds it.
-        gone = json.loads(response.body).get("kind") == "Status"
-        return None if gone else failed(ErrorClass.WAITING, "Terminating", "deleted; a finalizer still holds it")
+        # A Status, or the object as it last was, says that it is gone; a deletionTimestamp that something still holds it.
+        held = (json.loads(response.body).get("metadata") or {}).get("deletionTimestamp")
+        return failed(ErrorClass.WAITING, "Terminating", "deleted; a finalizer still holds it") if held else None
 
     def _read(self, id_: ObjectId) -> JsonObject | None:
         resource = self._find(id_)

@@ -142,7 +142,9 @@ def test_an_object_of_another_sync_is_refused_and_its_owner_named(engine: Engine
     other = engine.other()
     other.sync(engine.config_map("a", x="theirs"))
     report = engine.sync(engine.config_map("a", x="ours"), force=True)
-    assert failure_of(report, "a").startswith(f"Conflict OwnedByOther: belongs to another sync ({other.target.sync_id})")
+    assert failure_of(report, "a").startswith(
+        f"Conflict OwnedByOther: belongs to another sync ({other.target.sync_id})"
+    )
     assert engine.must("ConfigMap", "a")["data"] == {"x": "theirs"}
     adopting = engine.config_map("a", x="ours")
     adopting["metadata"]["annotations"] = {"ocisync.dev/adopt": other.target.sync_id}
@@ -295,6 +297,6 @@ def test_secrets_are_applied_as_data_and_never_quoted(engine: EngineDriver) -> N
 
 
 def test_text_that_yaml_reads_differently_arrives_as_it_is(engine: EngineDriver) -> None:
-    text = "a\u0085b\u2028c\u2029d\ufeffe\x7ff\u0080g 😀 \t\\ \"q\" yes 0x10 1e3 ~ null"
+    text = 'a\u0085b\u2028c\u2029d\ufeffe\x7ff\u0080g 😀 \t\\ "q" yes 0x10 1e3 ~ null'
     assert engine.sync(engine.config_map("a", x=text)).failures == ()
     assert engine.must("ConfigMap", "a")["data"]["x"] == text

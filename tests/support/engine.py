@@ -16,8 +16,10 @@ from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.engine import ApplyReport, Engine, Settings
 from ocisync.cluster.guard import Guard
 from ocisync.cluster.normalise import Target, applyset_id
+from ocisync.install.crds import artifact_sync
 from ocisync.kit.stop import StopToken
 from ocisync.model.resource import JsonObject, ManifestObject, gvk_of, id_of
+from tests.support.waiting import eventually
 
 GENEROUS = Guard(max_prune="100%", protect=())
 
@@ -75,6 +77,25 @@ class EngineDriver:
         """Another sync in the same namespaces."""
         return EngineDriver(self.kube, self.namespace, self.agent_namespace)
 
+    def with_parent(self) -> None:
+        """Give the sync its `ArtifactSync`, with the definition that installations have."""
+        definition = artifact_sync()
+        name = definition["metadata"]["name"]
+        self._checked(
+            "PATCH",
+            self.path("CustomResourceDefinition", name, "apiextensions.k8s.io", ""),
+            definition,
+            APPLY_PATCH,
+            (("fieldManager", "install"), ("force", "true")),
+        )
+        eventually(lambda: self.discovery.find("ocisync.dev", "ArtifactSync") is not None, what="the definition")
+        sync = {
+            "apiVersion": "ocisync.dev/v1alpha1", "kind": "ArtifactSync", "metadata": {"name": self.target.sync_name},
+            "spec": {"source": {"repository": "localhost/test", "tag": "x"}},
+        }  # fmt: skip
+        uid = str(self.create_as("test", sync)["metadata"]["uid"])
+        self.target = replace(self.target, sync_uid=uid)
+
     def config_map(self, name: str, **data: str) -> JsonObject:
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data or {"key": "value"}}
 
@@ -98,9 +119,7 @@ class EngineDriver:
 
     def write_as(self, manager: str, kind: str, name: str, change: JsonObject, group: str = "") -> JsonObject:
         """A merge patch by another field manager."""
-        return self._checked(
-            "PATCH", self.path(kind, name, group), change, MERGE_PATCH, (("fieldManager", manager),)
-        )
+        return self._checked("PATCH", self.path(kind, name, group), change, MERGE_PATCH, (("fieldManager", manager),))
 
     def create_as(self, manager: str, obj: JsonObject) -> JsonObject:
         """A create (operation Update in managedFields) by another field manager."""
