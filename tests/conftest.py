@@ -7,6 +7,7 @@ with ``OCISYNC_REQUIRE_REAL=1``):
 * ``control_plane``: the same as processes of ours, to stop, freeze and audit. Never an existing cluster.
 * ``kwok``: the nodes of ``control_plane``.
 * ``distribution``, ``olareg``: registries. ``registry``: each of them in turn; with ``repository``.
+* ``start_distribution``: a registry of the test alone, with basic or token logins.
 * ``cosign``: the real cosign, offline.
 
 Servers live for the whole run; tests keep apart by ``namespace`` and ``repository``. A test that stops one
@@ -15,6 +16,7 @@ must start it again before it ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -22,18 +24,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests.servers import build
 from tests.support import requirements
+from tests.support.bearer import TokenServer
 from tests.support.cluster import Cluster, ExistingCluster
 from tests.support.controlplane import ControlPlane, Programs
 from tests.support.cosign import Cosign
 from tests.support.kwok import Kwok
-from tests.support.registries import Distribution, Olareg, Registry
+from tests.support.registries import Distribution, Login, Olareg, Registry
 
-REAL_FIXTURES = frozenset({"cluster", "control_plane", "kwok", "distribution", "olareg", "cosign"})
+REAL_FIXTURES = frozenset(
+    {"cluster", "control_plane", "kwok", "distribution", "olareg", "start_distribution", "cosign"}
+)
 REAL_VARIANTS = frozenset({"distribution", "olareg", "real"})
 
 # What a person's shell may hold and what must not decide a test.
@@ -142,6 +148,30 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]
 def olareg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """olareg: with the referrers API."""
     yield from _running(Olareg(requirements.require("olareg"), tmp_path_factory.mktemp("olareg")))
+
+
+class StartDistribution(Protocol):
+    """Starts a distribution of this test alone, with logins."""
+
+    def __call__(self, *, login: Login | None = None, tokens: TokenServer | None = None) -> Registry:
+        """With basic authentication, or with token authentication, or open."""
+        ...
+
+
+@pytest.fixture
+def start_distribution(tmp_path: Path) -> Iterator[StartDistribution]:
+    """distribution with the logins that the test asks for."""
+    binary = requirements.require("distribution")
+    with contextlib.ExitStack() as stack:
+
+        def start(*, login: Login | None = None, tokens: TokenServer | None = None) -> Registry:
+            directory = tmp_path / f"distribution-{secrets.token_hex(2)}"
+            started = Distribution(binary, directory, login=login, tokens=tokens)
+            stack.callback(started.stop)
+            started.start()
+            return started
+
+        yield start
 
 
 @pytest.fixture(params=["distribution", "olareg"])

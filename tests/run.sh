@@ -62,7 +62,7 @@ wait_for_builds() {
   if [[ -z $builder ]]; then return; fi
   if ! wait "$builder"; then say "not every real server is ready"; fi
   builder=
-  sed 's/^/   /' "$servers_log" >&2
+  sed -e '/^go: downloading/d' -e 's/^/   /' "$servers_log" >&2
 }
 
 make_environment() {

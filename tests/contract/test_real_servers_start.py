@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
 import urllib.request
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import StartDistribution
+from tests.support.bearer import TokenServer
 from tests.support.cluster import Cluster, KubectlError
 from tests.support.controlplane import ControlPlane
 from tests.support.cosign import Cosign, CosignError
 from tests.support.kwok import Kwok
-from tests.support.registries import Registry
+from tests.support.registries import BASIC_LOGIN, Registry
 from tests.support.waiting import eventually
 
 EMPTY_CONFIG = b"{}"
@@ -157,6 +161,46 @@ def test_only_olareg_has_the_referrers_api(distribution: Registry, olareg: Regis
         answered = connection.getresponse().status == 200
         connection.close()
         assert answered == registry.referrers_api
+
+
+def status_and_challenge(registry: Registry, path: str, authorization: str = "") -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=10.0)
+    try:
+        connection.request("GET", path, headers={"Authorization": authorization} if authorization else {})
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get("WWW-Authenticate", "")
+    finally:
+        connection.close()
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def test_a_registry_can_ask_for_a_password(start_distribution: StartDistribution) -> None:
+    registry = start_distribution(login=BASIC_LOGIN)
+    assert status_and_challenge(registry, "/v2/") == (401, 'Basic realm="ocisync-test"')
+    right = basic(BASIC_LOGIN.user, BASIC_LOGIN.password)
+    assert status_and_challenge(registry, "/v2/", right)[0] == 200
+    assert status_and_challenge(registry, "/v2/", basic(BASIC_LOGIN.user, "wrong"))[0] == 401
+
+
+def test_a_registry_can_ask_for_a_token(start_distribution: StartDistribution, tmp_path: Path) -> None:
+    with TokenServer(tmp_path / "tokens", users={"writer": "secret"}) as tokens:
+        registry = start_distribution(tokens=tokens)
+        status, challenge = status_and_challenge(registry, "/v2/some/app/tags/list")
+        assert status == 401
+        assert f'Bearer realm="{tokens.realm}"' in challenge
+        scope = "repository:some/app:pull"
+        request = urllib.request.Request(
+            f"{tokens.realm}?service=x&scope={scope}", headers={"Authorization": basic("writer", "secret")}
+        )
+        with urllib.request.urlopen(request, timeout=10.0) as answer:
+            token = json.loads(answer.read())["token"]
+        # The token is good, the repository is not there.
+        assert status_and_challenge(registry, "/v2/some/app/tags/list", f"Bearer {token}")[0] == 404
+        assert status_and_challenge(registry, "/v2/other/app/tags/list", f"Bearer {token}")[0] == 401
+        assert [(asked.user, asked.scopes) for asked in tokens.requests] == [("writer", (scope,))]
 
 
 def test_cosign_signs_and_verifies_offline(cosign: Cosign, registry: Registry, repository: str) -> None:
