@@ -71,7 +71,7 @@ def decode(fields: Mapping[str, Json]) -> PathSet:
 def _decode(node: Mapping[str, Json], path: Path, found: set[Path]) -> None:
     for key, child in node.items():
         if not isinstance(child, Mapping):
-            raise ValueError(f"fieldsV1: {key!r} does not hold an object")  # noqa: TRY004
+            raise ValueError(f"fieldsV1: {key!r} does not hold an object")  # noqa: TRY004 - bad data, not a bad call
         if key == ".":
             found.add(path)
             continue

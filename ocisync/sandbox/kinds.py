@@ -39,8 +39,8 @@ class Resource:
 
     @property
     def table(self) -> tuple[str, str]:
-        """Key of the storage, shared by all versions."""
-        return self.group, self.plural
+        """Key of the storage, shared by all versions, and by the two faces of Event."""
+        return ("", "events") if self.group == "events.k8s.io" else (self.group, self.plural)
 
     @property
     def qualified(self) -> str:

@@ -1,0 +1,579 @@
+"""Every write to the API: create, replace, patch, apply, scale, delete; in-process, the HTTP routes call it.
+
+Order of each write, as on the real server: decode and check fields → namespace → default → field managers → what the
+kind sets itself → validation → store, unless nothing changed. A write that changes nothing but times in `managedFields`
+is no write: the resourceVersion stays. `dry_run` stops before the store.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import uuid4
+
+from ocisync.sandbox import apierrors, crds, lifecycle, ownership, patches
+from ocisync.sandbox.apierrors import ApiError, Cause
+from ocisync.sandbox.defaults import default_builtin, default_custom
+from ocisync.sandbox.fields import Path, TypedError, same
+from ocisync.sandbox.kinds import Catalog, Resource, builtin_resources
+from ocisync.sandbox.ownership import APPLY, UPDATE, ConflictsError, ManagerKey, Managers
+from ocisync.sandbox.shapes import Json
+from ocisync.sandbox.store import Key, Store, Stored, Table
+from ocisync.sandbox.validation import check, strip_nulls, strip_unknown, unknown_fields, wrong_types
+
+NAMESPACES: Final = ("", "namespaces")
+JSON_PATCH: Final = "application/json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
+APPLY_PATCH: Final = "application/apply-patch+yaml"
+_SYSTEM: Final = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "selfLink",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to write."""
+
+    manager: str = "unknown"
+    dry_run: bool = False
+    force: bool = False
+    validation: str = "Warn"  # Strict | Warn | Ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How to delete."""
+
+    uid: str = ""
+    resource_version: str = ""
+    policy: str = ""  # Background | Foreground | Orphan
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a write left behind."""
+
+    stored: Stored
+    created: bool = False
+    erased: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class Writer:
+    """All writes on one store."""
+
+    def __init__(self, store: Store, now: Callable[[], str]) -> None:
+        """`now` gives RFC 3339 times in whole seconds."""
+        self.store = store
+        self.now = now
+        self.builtin = builtin_resources()
+        self.catalog = Catalog(self.builtin)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def table(self, resource: Resource) -> Table:
+        """Return the table of a resource."""
+        return self.store.table(resource.table)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Stored:
+        """Return an object. Raises ApiError 404."""
+        stored = self.table(resource).objects.get((namespace, name))
+        if stored is None:
+            raise apierrors.not_found(resource.group, resource.plural, name)
+        return stored
+
+    # -- create -----------------------------------------------------------------------------------
+
+    def create(self, resource: Resource, namespace: str, body: Json, options: Options) -> Outcome:
+        """Create an object from a POST body."""
+        body = self._identify(resource, namespace, "", body)
+        value, warnings = self._decode(resource, body, options)
+        metadata = value["metadata"]
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = metadata["generateName"] + secrets.token_hex(3)[:5]
+        if metadata.get("resourceVersion"):
+            raise apierrors.bad_request("resourceVersion should not be set on objects to be created")
+        key = ManagerKey(options.manager, UPDATE, resource.api_version)
+        with self.store.lock:
+            self._check_new(resource, namespace, metadata.get("name", ""), options)
+            entries = metadata.pop("managedFields", None)
+            if resource.status:
+                value.pop("status", None)
+            self._default(resource, value)
+            managers = ownership.updated(
+                resource.shape, {}, value, _readable(entries), key, resource.api_version, self.now()
+            )
+            return self._insert(resource, namespace, value, managers, options, warnings)
+
+    def _check_new(self, resource: Resource, namespace: str, name: str, options: Options) -> None:
+        self._check_namespace(resource, namespace, name)
+        if (namespace, name) in self.table(resource).objects:
+            raise apierrors.already_exists(resource.group, resource.plural, name)
+
+    def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+        if not resource.namespaced:
+            return
+        parent = self.store.table(NAMESPACES).objects.get(("", namespace))
+        if parent is None:
+            raise apierrors.not_found("", "namespaces", namespace)
+        if parent.value["metadata"].get("deletionTimestamp"):
+            why = f"unable to create new content in namespace {namespace} because it is being terminated"
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {namespace} is being terminated",
+                "field": "metadata.namespace",
+            }
+            raise apierrors.forbidden(resource.group, resource.plural, name, why, [cause])
+
+    def _insert(
+        self,
+        resource: Resource,
+        namespace: str,
+        value: Json,
+        managers: Managers,
+        options: Options,
+        warnings: list[str],
+    ) -> Outcome:
+        metadata = value["metadata"]
+        for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
+            metadata.pop(name, None)
+        metadata["uid"] = str(uuid4())
+        metadata["creationTimestamp"] = self.now()
+        metadata.pop("generation", None)
+        if resource.counts_generation or resource.custom:
+            metadata["generation"] = 1
+        if resource.namespaced:
+            metadata["namespace"] = namespace
+        lifecycle.prepare_create(resource, value, self.store)
+        self._validate(resource, value, None)
+        self._seal(value, managers)
+        if options.dry_run:
+            return Outcome(Stored(value, managers, 0), created=True, warnings=warnings)
+        key: Key = (namespace if resource.namespaced else "", metadata["name"])
+        stored = self.store.commit(self.table(resource), key, value, managers)
+        self._react(resource)
+        return Outcome(stored, created=True, warnings=warnings)
+
+    def _react(self, resource: Resource) -> None:
+        """A changed CRD changes what is served, before the writer has its answer."""
+        if resource.table == crds.TABLE:
+            self.catalog = crds.catalog_of(self.builtin, self.store)
+
+    # -- update -----------------------------------------------------------------------------------
+
+    def replace(
+        self, resource: Resource, namespace: str, name: str, body: Json, options: Options, subresource: str = ""
+    ) -> Outcome:
+        """Replace an object, or its status, from a PUT body."""
+        body = self._identify(resource, namespace, name, body)
+        value, warnings = self._decode(resource, body, options)
+        with self.store.lock:
+            stored = self.get(resource, namespace, name)
+            return self._update(resource, stored, value, options, subresource, warnings)
+
+    def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        media_type: str,
+        body: Json,
+        options: Options,
+        subresource: str = "",
+    ) -> Outcome:
+        """Patch an object, or its status, by JSON, merge or strategic merge patch."""
+        with self.store.lock:
+            stored = self.get(resource, namespace, name)
+            value = patched(resource, stored.value, media_type, body)
+            value = self._identify(resource, namespace, name, value)
+            value, warnings = self._decode(resource, value, options)
+            return self._update(resource, stored, value, options, subresource, warnings)
+
+    def _update(
+        self,
+        resource: Resource,
+        stored: Stored,
+        value: Json,
+        options: Options,
+        subresource: str,
+        warnings: list[str],
+    ) -> Outcome:
+        """Store `value`, a private copy, as the successor of `stored`."""
+        old = stored.value
+        self._check_versions(resource, stored, value["metadata"])
+        entries = value["metadata"].pop("managedFields", None)
+        if subresource == "status":
+            value = {**old, "metadata": dict(old["metadata"]), "status": value.get("status")}
+            if value["status"] is None:
+                del value["status"]
+            value["metadata"].pop("managedFields", None)
+            entries = None
+        else:
+            _keep_system_fields(resource, old, value)
+            self._default(resource, value)
+        before = {**old, "metadata": {k: v for k, v in old["metadata"].items() if k != "managedFields"}}
+        key = ManagerKey(options.manager, UPDATE, resource.api_version, subresource)
+        if ownership.is_reset(entries):
+            base: Managers = {}
+        else:
+            base = (_readable(entries) if entries else {}) or stored.managers
+        managers = ownership.tracked_update(
+            resource.shape, before, value, base, key, resource.api_version, self.now(), exists=True
+        )
+        return self._store_successor(resource, stored, value, managers, options, warnings)
+
+    def set_status(self, resource: Resource, stored: Stored, status: Json, manager: str) -> Stored:
+        """Replace the status of an object as a controller does; short, because nothing a client sent is judged."""
+        with self.store.lock:
+            if self.table(resource).objects.get(_key_of(stored)) is not stored:
+                raise apierrors.stale_version(resource.group, resource.plural, stored.value["metadata"]["name"])
+            if same(stored.value.get("status"), status):
+                return stored
+            bare = {key: item for key, item in stored.value["metadata"].items() if key != "managedFields"}
+            before = {**stored.value, "metadata": bare}
+            value = {**before, "metadata": dict(bare), "status": status}
+            key = ManagerKey(manager, UPDATE, resource.api_version, "status" if resource.status else "")
+            managers = ownership.tracked_update(
+                resource.shape, before, value, stored.managers, key, resource.api_version, self.now(), exists=True
+            )
+            self._seal(value, managers)
+            return self.store.commit(self.table(resource), _key_of(stored), value, managers)
+
+    def _store_successor(
+        self,
+        resource: Resource,
+        stored: Stored,
+        value: Json,
+        managers: Managers,
+        options: Options,
+        warnings: list[str],
+    ) -> Outcome:
+        old = stored.value
+        lifecycle.prepare_update(resource, old, value)
+        if "generation" in old["metadata"] and _content_differs(resource, old, value):
+            value["metadata"]["generation"] = old["metadata"]["generation"] + 1
+        self._validate(resource, value, old)
+        if _same_but_times(stored, value, managers):
+            return Outcome(stored, warnings=warnings)
+        self._seal(value, managers)
+        value["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if options.dry_run:
+            return Outcome(Stored(value, managers, stored.revision), warnings=warnings)
+        key = _key_of(stored)
+        table = self.table(resource)
+        committed = self.store.commit(table, key, value, managers)
+        self._react(resource)
+        if value["metadata"].get("deletionTimestamp") and not _held(resource, value):
+            self.store.erase(table, key)
+            self._react(resource)
+            return Outcome(committed, erased=True, warnings=warnings)
+        return Outcome(committed, warnings=warnings)
+
+    def _check_versions(self, resource: Resource, stored: Stored, metadata: Mapping[str, Json]) -> None:
+        name = stored.value["metadata"]["name"]
+        uid = metadata.get("uid")
+        if uid and uid != stored.uid:
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored.uid}"
+            raise apierrors.conflict(resource.group, resource.plural, name, why)
+        version = metadata.get("resourceVersion")
+        if version and version != stored.value["metadata"]["resourceVersion"]:
+            raise apierrors.stale_version(resource.group, resource.plural, name)
+
+    # -- apply ------------------------------------------------------------------------------------
+
+    def apply(
+        self, resource: Resource, namespace: str, name: str, config: Json, options: Options, subresource: str = ""
+    ) -> Outcome:
+        """Server-side apply."""
+        if isinstance(config, dict) and config.get("apiVersion") not in (None, resource.api_version):
+            raise apierrors.bad_request(
+                "Incorrect version specified in apply patch. "
+                f"Specified patch version: {config['apiVersion']}, expected: {resource.api_version}"
+            )
+        config = self._identify(resource, namespace, name, config)
+        if config["metadata"].get("managedFields") is not None:
+            raise apierrors.bad_request("metadata.managedFields must be nil")
+        if subresource == "status":
+            config = {key: item for key, item in config.items() if key in ("apiVersion", "kind", "metadata", "status")}
+        elif resource.status and "status" in config:
+            config = {key: item for key, item in config.items() if key != "status"}
+        with self.store.lock:
+            stored = self.table(resource).objects.get((namespace, name))
+            if stored is None:
+                return self._apply_new(resource, namespace, name, config, options, subresource)
+            return self._apply_over(resource, stored, config, options, subresource)
+
+    def _merged(
+        self, resource: Resource, live: Json, config: Json, managers: Managers, options: Options, subresource: str
+    ) -> ownership.Applied:
+        key = ManagerKey(options.manager, APPLY, "", subresource)
+        try:
+            return ownership.applied(
+                resource.shape,
+                live,
+                config,
+                managers,
+                key,
+                resource.api_version,
+                self.now(),
+                force=options.force,
+            )
+        except TypedError as err:
+            name = config["metadata"].get("name", "")
+            place = f"{config['metadata'].get('namespace', '')}/{name}; {resource.api_version}, Kind={resource.kind}"
+            message = f"failed to create typed patch object ({place}): {err}"
+            raise ApiError("", message) from err
+        except ConflictsError as err:
+            details = {"causes": err.causes()}
+            raise ApiError("Conflict", err.message(), details=details) from err
+
+    def _apply_new(
+        self, resource: Resource, namespace: str, name: str, config: Json, options: Options, subresource: str
+    ) -> Outcome:
+        uid = config["metadata"].get("uid")
+        if subresource:
+            raise apierrors.not_found(resource.group, resource.plural, name)
+        if uid:
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            raise apierrors.conflict(resource.group, resource.plural, name, why)
+        self._check_namespace(resource, namespace, name)
+        result = self._merged(resource, {}, config, {}, options, subresource)
+        value = strip_nulls(resource.shape, copy.deepcopy(result.merged))
+        value.setdefault("metadata", {})
+        self._default(resource, value)
+        return self._insert(resource, namespace, value, result.managers, options, [])
+
+    def _apply_over(
+        self, resource: Resource, stored: Stored, config: Json, options: Options, subresource: str
+    ) -> Outcome:
+        self._check_versions(resource, stored, config["metadata"])
+        old = stored.value
+        live = {**old, "metadata": {k: v for k, v in old["metadata"].items() if k != "managedFields"}}
+        result = self._merged(resource, live, config, stored.managers, options, subresource)
+        if not result.changed and _same_ownership(stored.managers, result.managers):
+            return Outcome(stored)
+        if not result.changed:
+            value = {**old, "metadata": dict(live["metadata"])}
+        else:
+            value = strip_nulls(resource.shape, copy.deepcopy(result.merged))
+            _keep_system_fields(resource, old, value, status=subresource == "status")
+            self._default(resource, value)
+        return self._store_successor(resource, stored, value, result.managers, options, [])
+
+    # -- scale ------------------------------------------------------------------------------------
+
+    def scale(self, resource: Resource, stored: Stored, replicas: int, options: Options, operation: str) -> Outcome:
+        """Set the replica count through the scale subresource."""
+        path = resource.scale_paths[0].strip(".").split(".")
+        value = copy.deepcopy(stored.value)
+        value["metadata"].pop("managedFields", None)
+        target = value
+        for part in path[:-1]:
+            target = target.setdefault(part, {})
+        if target.get(path[-1]) == replicas:
+            return Outcome(stored)
+        target[path[-1]] = replicas
+        elements: Path = tuple(f"f:{part}" for part in path)
+        version = "" if operation == APPLY else resource.api_version
+        key = ManagerKey(options.manager, operation, version, "scale")
+        holders = [other for other, owned in stored.managers.items() if elements in owned.paths and other != key]
+        if operation == APPLY and holders and not options.force:
+            conflicts = ConflictsError({other: {elements} for other in holders}, stored.managers)
+            raise ApiError("Conflict", conflicts.message(), details={"causes": conflicts.causes()})
+        managers = ownership.scaled(stored.managers, elements, key, resource.api_version) if stored.managers else {}
+        return self._store_successor(resource, stored, value, managers, options, [])
+
+    # -- delete -----------------------------------------------------------------------------------
+
+    def delete(self, resource: Resource, namespace: str, name: str, deletion: Deletion) -> Outcome:
+        """Delete an object, or mark it when finalizers or its kind hold it."""
+        with self.store.lock:
+            stored = self.get(resource, namespace, name)
+            self._check_preconditions(resource, stored, deletion)
+            metadata = stored.value["metadata"]
+            finalizers = [f for f in metadata.get("finalizers") or () if f not in ("foregroundDeletion", "orphan")]
+            policy = deletion.policy
+            if policy in ("Foreground", "Orphan") and not deletion.dry_run:
+                finalizers.append("foregroundDeletion" if policy == "Foreground" else "orphan")
+            changed = {**stored.value, "metadata": {**metadata, "finalizers": finalizers}}
+            if not finalizers:
+                del changed["metadata"]["finalizers"]
+            if deletion.dry_run:
+                return Outcome(stored, erased=not finalizers)
+            table, key = self.table(resource), (metadata.get("namespace", ""), name)
+            if not _held(resource, changed):
+                erased = self.store.erase(table, key)
+                self._react(resource)
+                return Outcome(erased, erased=True)
+            if metadata.get("deletionTimestamp") and metadata.get("finalizers") == finalizers:
+                return Outcome(stored)
+            changed["metadata"]["deletionTimestamp"] = metadata.get("deletionTimestamp") or self.now()
+            if resource.table != NAMESPACES:
+                changed["metadata"]["deletionGracePeriodSeconds"] = 0
+            if "generation" in metadata and not metadata.get("deletionTimestamp"):
+                changed["metadata"]["generation"] = metadata["generation"] + 1
+            lifecycle.prepare_delete(resource, changed)
+            committed = self.store.commit(table, key, changed, stored.managers)
+            self._react(resource)
+            return Outcome(committed)
+
+    def _check_preconditions(self, resource: Resource, stored: Stored, deletion: Deletion) -> None:
+        metadata = stored.value["metadata"]
+        why = ""
+        if deletion.uid and deletion.uid != stored.uid:
+            why = f"Precondition failed: UID in precondition: {deletion.uid}, UID in object meta: {stored.uid}"
+        elif deletion.resource_version and deletion.resource_version != metadata["resourceVersion"]:
+            why = (
+                f"Precondition failed: ResourceVersion in precondition: {deletion.resource_version}, "
+                f"ResourceVersion in object meta: {metadata['resourceVersion']}"
+            )
+        if why:
+            raise apierrors.conflict(resource.group, resource.plural, metadata["name"], why)
+
+    # -- shared steps -----------------------------------------------------------------------------
+
+    def _identify(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Check that a body is the object that the path names; returns a copy with a metadata of its own."""
+        if not isinstance(body, dict):
+            raise apierrors.bad_request("the object provided is unrecognized (must be of type object)")
+        kind, version = body.get("kind") or resource.kind, body.get("apiVersion") or resource.api_version
+        if kind != resource.kind or version != resource.api_version:
+            have, want = f"{version}, Kind={kind}", f"{resource.api_version}, Kind={resource.kind}"
+            raise apierrors.bad_request(f"{have} does not match the expected {want}")
+        metadata = body.get("metadata")
+        metadata = dict(metadata) if isinstance(metadata, dict) else {}
+        if name and (metadata.get("name") or name) != name:
+            text = f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
+            raise apierrors.bad_request(text)
+        if name:
+            metadata["name"] = name
+        if resource.namespaced:
+            if (metadata.get("namespace") or namespace) != namespace:
+                raise apierrors.bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request"
+                )
+            metadata["namespace"] = namespace
+        elif metadata.get("namespace"):
+            del metadata["namespace"]
+        return {**body, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
+
+    def _decode(self, resource: Resource, body: Json, options: Options) -> tuple[Json, list[str]]:
+        """Check types and unknown fields; returns a private copy that holds declared fields only."""
+        if not resource.custom:
+            for problem in wrong_types(resource.shape, body):
+                what = f"{resource.kind} in version {json.dumps(resource.version)}"
+                raise apierrors.bad_request(f"{what} cannot be handled as a {resource.kind}: {problem}")
+        warnings: list[str] = []
+        if options.validation != "Ignore":
+            warnings = [f'unknown field "{path}"' for path in unknown_fields(resource.shape, body)]
+            if warnings and options.validation == "Strict":
+                what = f"{resource.kind} in version {json.dumps(resource.version)}"
+                listed = ", ".join(warnings)
+                raise apierrors.bad_request(
+                    f"{what} cannot be handled as a {resource.kind}: strict decoding error: {listed}"
+                )
+        value = strip_nulls(resource.shape, strip_unknown(resource.shape, body))
+        return copy.deepcopy(value), warnings
+
+    def _default(self, resource: Resource, value: Json) -> None:
+        if resource.custom:
+            default_custom(resource.shape, value)
+        else:
+            default_builtin(resource.table, value)
+
+    def _validate(self, resource: Resource, value: Json, old: Json | None) -> None:
+        causes: list[Cause] = check(resource, value, old)
+        if resource.table == crds.TABLE:
+            causes += crds.check(value)
+        if causes:
+            raise apierrors.invalid(resource.group, resource.kind, value["metadata"].get("name", ""), causes)
+
+    def _seal(self, value: Json, managers: Managers) -> None:
+        value["metadata"].pop("managedFields", None)
+        if managers:
+            value["metadata"]["managedFields"] = ownership.encode_managers(managers)
+
+
+def patched(resource: Resource, value: Json, media_type: str, body: Json) -> Json:
+    """Return a value with a patch applied. Raises ApiError for a patch type that the kind does not take."""
+    if media_type == JSON_PATCH:
+        return patches.json_patch(value, body)
+    if media_type == MERGE_PATCH:
+        return patches.merge_patch(value, body)
+    if media_type == STRATEGIC_PATCH and not resource.custom:
+        return patches.strategic_patch(resource.shape, value, body)
+    known = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH] + ([] if resource.custom else [STRATEGIC_PATCH])
+    listed = ", ".join(sorted(known))
+    text = f"the body of the request was in an unknown format - accepted media types include: {listed}"
+    raise ApiError("UnsupportedMediaType", text)
+
+
+def _key_of(stored: Stored) -> Key:
+    metadata = stored.value["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def _readable(entries: Json) -> Managers:
+    """Read what a client wrote into managedFields; what cannot be read counts as not sent."""
+    try:
+        return ownership.decode_managers(entries) if isinstance(entries, list) else {}
+    except (ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _keep_system_fields(resource: Resource, old: Json, value: Json, *, status: bool = False) -> None:
+    metadata = value["metadata"]
+    for name in _SYSTEM:
+        metadata.pop(name, None)
+        if name in old["metadata"]:
+            metadata[name] = old["metadata"][name]
+    if resource.status and not status:
+        value.pop("status", None)
+        if "status" in old:
+            value["status"] = old["status"]
+
+
+def _content_differs(resource: Resource, old: Json, new: Json) -> bool:
+    """Whether what generation counts has changed: all but metadata and status."""
+    ignored = ("metadata", "status")
+    left = {key: item for key, item in old.items() if key not in ignored}
+    right = {key: item for key, item in new.items() if key not in ignored}
+    return not same(left, right)
+
+
+def _same_ownership(old: Managers, new: Managers) -> bool:
+    if old.keys() != new.keys():
+        return False
+    return all(
+        owned.paths == new[key].paths and owned.api_version == new[key].api_version for key, owned in old.items()
+    )
+
+
+def _same_but_times(stored: Stored, value: Json, managers: Managers) -> bool:
+    if not _same_ownership(stored.managers, managers):
+        return False
+    skipped = ("managedFields", "resourceVersion")
+    before = {key: item for key, item in stored.value["metadata"].items() if key not in skipped}
+    after = {key: item for key, item in value["metadata"].items() if key not in skipped}
+    if not same(before, after):
+        return False
+    left = {key: item for key, item in stored.value.items() if key != "metadata"}
+    return same(left, {key: item for key, item in value.items() if key != "metadata"})
+
+
+def _held(resource: Resource, value: Json) -> bool:
+    """Whether finalizers keep a deleted object."""
+    if value["metadata"].get("finalizers"):
+        return True
+    return resource.table == NAMESPACES and bool((value.get("spec") or {}).get("finalizers"))
