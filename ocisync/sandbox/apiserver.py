@@ -199,6 +199,13 @@ class ApiServer:
             _json(reply, 200, discovery.VERSION)
         elif path == "/_sandbox/requests":
             _json(reply, 200, self.requests.snapshot())
+        elif path == "/openapi/v3":
+            _json(reply, 200, discovery.openapi_index(self.writer.catalog))
+        elif path.startswith("/openapi/v3/"):
+            document = discovery.openapi_document(self.writer.catalog, path.removeprefix("/openapi/v3/"))
+            if document is None:
+                raise apierrors.no_such_path()
+            _json(reply, 200, document)
         elif path == "/":
             _json(reply, 200, {"paths": ["/api", "/apis", "/healthz", "/version"]})
         else:

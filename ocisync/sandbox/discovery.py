@@ -1,4 +1,7 @@
-"""Discovery: which groups, versions and resources there are, in the legacy form and as one aggregated document."""
+"""Discovery: which groups, versions and resources there are, in the legacy form and as one aggregated document.
+
+`/openapi/v3` names each kind's patch parameters and no schemas: just what kubectl asks before it lets the server validate.
+"""
 
 from __future__ import annotations
 
@@ -184,3 +187,42 @@ def _api_resource(resource: Resource) -> Json:
     if resource.categories:
         made["categories"] = list(resource.categories)
     return made
+
+
+# -- OpenAPI ----------------------------------------------------------------------------------------
+
+
+def openapi_index(catalog: Catalog) -> Json:
+    """Answer `/openapi/v3`."""
+    paths = {
+        root: {"serverRelativeURL": f"/openapi/v3/{root}?hash={len(catalog.resources)}"}
+        for name, versions in catalog.groups().items()
+        for root in (_root(name, version) for version in versions)
+    }
+    return {"paths": paths}
+
+
+def openapi_document(catalog: Catalog, root: str) -> Json | None:
+    """Answer `/openapi/v3/ROOT`; None when there is none."""
+    for name, versions in catalog.groups().items():
+        for version, resources in versions.items():
+            if _root(name, version) == root:
+                paths = dict(_patch_path(root, resource) for resource in resources)
+                info = {"title": "Kubernetes", "version": VERSION["gitVersion"]}
+                return {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": {}}}
+    return None
+
+
+def _root(group: str, version: str) -> str:
+    return f"apis/{group}/{version}" if group else f"api/{version}"
+
+
+def _patch_path(root: str, resource: Resource) -> tuple[str, Json]:
+    middle = "/namespaces/{namespace}" if resource.namespaced else ""
+    parameters = [
+        {"name": name, "in": "query", "schema": {"type": "string"}}
+        for name in ("dryRun", "fieldManager", "fieldValidation", "force")
+    ]
+    kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+    patch = {"parameters": parameters, "responses": {}, "x-kubernetes-action": "patch"}
+    return f"/{root}{middle}/{resource.plural}/{{name}}", {"patch": patch | {"x-kubernetes-group-version-kind": kind}}
