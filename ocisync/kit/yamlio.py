@@ -493,7 +493,19 @@ class Places:
         """Line and column of the value at `path` in document `index`; of its nearest known parent otherwise."""
         if index >= len(self._roots):
             return 0, 0
-        place = self._roots[index]
+        return self._descend(self._roots[index], path)
+
+    def find_at(self, line: int, path: Path) -> tuple[int, int]:
+        """As `find`, below the outermost document or list item that starts in `line`."""
+        level = self._roots
+        while level:
+            for place in level:
+                if place.line == line:
+                    return self._descend(place, path)
+            level = [below for place in level for below in place.children.values()]
+        return 0, 0
+
+    def _descend(self, place: _Place, path: Path) -> tuple[int, int]:
         for part in path:
             below = place.children.get(part)
             if below is None:

@@ -1,0 +1,194 @@
+"""Judge manifests before anything is uploaded: all findings together, each at its place, no value ever printed.
+
+Errors: one object twice (both places named), names that no API server takes, labels and annotations that are not
+strings, plain Secrets, key-like files, objects over etcd's limit. Warnings: text that looks like a credential, image
+tags that move.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ocisync.kit.yamlio import Path
+from ocisync.manifests import secrets
+from ocisync.manifests.parse import FilePlaces, is_manifest
+from ocisync.model import limits
+from ocisync.model.errors import Finding
+from ocisync.model.resource import ManifestObject, ObjectId
+from ocisync.model.tree import TreeFile
+
+_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
+_SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
+_SUBDOMAIN_CHARS = 253
+# Names of these are path segments: RBAC has `system:node`, signing requests what their client likes.
+_FREE_NAMES = frozenset({"rbac.authorization.k8s.io", "certificates.k8s.io"})
+_LABEL_NAMES = frozenset({("", "Namespace"), ("", "Service")})
+_POD_SPECS: dict[str, Path] = {
+    "Pod": ("spec",),
+    "PodTemplate": ("template", "spec"),
+    "ReplicationController": ("spec", "template", "spec"),
+    "Deployment": ("spec", "template", "spec"),
+    "StatefulSet": ("spec", "template", "spec"),
+    "DaemonSet": ("spec", "template", "spec"),
+    "ReplicaSet": ("spec", "template", "spec"),
+    "Job": ("spec", "template", "spec"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
+}
+_WORKLOAD_GROUPS = frozenset({"", "apps", "batch"})
+_PLAIN_HINT = "encrypt it, create it in the cluster, or name it with --allow-plain-secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check found. Errors stop a push, warnings are shown."""
+
+    errors: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+
+
+def check(
+    objects: Sequence[ManifestObject], files: Sequence[TreeFile], *, allow_plain_secrets: Collection[str] = ()
+) -> Report:
+    """Judge objects and the files they are from.
+
+    Args:
+        objects: as parsed.
+        files: the whole tree, manifests or not.
+        allow_plain_secrets: `NAMESPACE/NAME` (`NAME` without a namespace) of Secrets that may be in the clear.
+    """
+    inspector = _Inspector(files, frozenset(allow_plain_secrets))
+    inspector.duplicates(objects)
+    for item in objects:
+        inspector.check_object(item)
+    for file in files:
+        inspector.check_file(file)
+    return Report(_sorted(inspector.errors), _sorted(inspector.warnings))
+
+
+def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: (finding.file, finding.line, finding.column, finding.message)))
+
+
+class _Inspector:
+    def __init__(self, files: Sequence[TreeFile], allowed: frozenset[str]) -> None:
+        self.errors: list[Finding] = []
+        self.warnings: list[Finding] = []
+        self._files = {file.path: file for file in files}
+        self._places: dict[str, FilePlaces] = {}
+        self._allowed = allowed
+
+    def duplicates(self, objects: Sequence[ManifestObject]) -> None:
+        first: dict[ObjectId, ManifestObject] = {}
+        for item in objects:
+            other = first.setdefault(item.id, item)
+            if other is not item:
+                message = f"{item.id} is already defined at {other.place}"
+                self.errors.append(Finding(item.file, item.line, 0, message))
+
+    def check_object(self, item: ManifestObject) -> None:
+        problem = name_problem(item.id)
+        if problem:
+            self.errors.append(self._finding(item, ("metadata",), problem))
+        self._check_strings(item)
+        if secrets.is_secret(item) and _secret_name(item) not in self._allowed:
+            for where, what in secrets.plain_values(item.body):
+                message = f"Secret {_secret_name(item)}: {what}; {_PLAIN_HINT} {_secret_name(item)}"
+                self.errors.append(self._finding(item, where, message))
+        size = self._size(item)
+        if size > limits.OBJECT_BYTES:
+            message = f"{item.id} has {size} bytes, more than etcd's limit of {limits.OBJECT_BYTES}"
+            self.errors.append(Finding(item.file, item.line, 0, message))
+        for path, image in _images(item):
+            why = tag_problem(image)
+            if why:
+                self.warnings.append(
+                    self._finding(item, path, f"image {image[:200]!r} {why}: pin a version or a digest")
+                )
+
+    def check_file(self, file: TreeFile) -> None:
+        what = secrets.key_file_problem(file.path, file.data, manifest=is_manifest(file.path))
+        if what:
+            message = f"looks like {what}: remove it, or list it in .ocisyncignore"
+            self.errors.append(Finding(file.path, 0, 0, message))
+            return
+        for line, kind in secrets.credential_lines(file.data):
+            self.warnings.append(Finding(file.path, line, 0, f"looks like a credential ({kind})"))
+
+    def _check_strings(self, item: ManifestObject) -> None:
+        metadata = item.body["metadata"]
+        for field in ("labels", "annotations"):
+            values = metadata.get(field)
+            if values is None:
+                continue
+            if not isinstance(values, dict):
+                self.errors.append(self._finding(item, ("metadata", field), f"metadata.{field} must be a mapping"))
+                continue
+            for key, value in values.items():
+                if not isinstance(value, str):
+                    message = f"metadata.{field}[{key[:100]!r}] must be a string: put it in quotes"
+                    self.errors.append(self._finding(item, ("metadata", field, key), message))
+
+    def _size(self, item: ManifestObject) -> int:
+        file = self._files.get(item.file)
+        # JSON is at most a few times larger than the YAML it was written as, unless aliases expand.
+        if file is not None and len(file.data) < limits.OBJECT_BYTES // 4 and b"&" not in file.data:
+            return 0
+        return len(json.dumps(item.body, separators=(",", ":"), ensure_ascii=False).encode())
+
+    def _finding(self, item: ManifestObject, path: Path, message: str) -> Finding:
+        file = self._files.get(item.file)
+        if file is None:
+            return Finding(item.file, item.line, 0, message)
+        places = self._places.setdefault(item.file, FilePlaces(file))
+        line, column = places.find_at(item.line, path)
+        return Finding(item.file, line or item.line, column, message)
+
+
+def _secret_name(item: ManifestObject) -> str:
+    return f"{item.id.namespace}/{item.id.name}" if item.id.namespace else item.id.name
+
+
+def name_problem(object_id: ObjectId) -> str:
+    """Say why an API server would refuse an object's name or namespace; empty if it would not."""
+    name, namespace = object_id.name, object_id.namespace
+    if namespace and not _LABEL.match(namespace):
+        return f"bad namespace {namespace[:80]!r}: lower-case letters, digits and '-', at most 63"
+    shown = f"bad name {name[:80]!r}"
+    if object_id.group in _FREE_NAMES:
+        if name in (".", "..") or "/" in name or "%" in name:
+            return f"{shown}: it must not be '.' or '..' or hold '/' or '%'"
+        return ""
+    if (object_id.group, object_id.kind) in _LABEL_NAMES:
+        return "" if _LABEL.match(name) else f"{shown}: lower-case letters, digits and '-', at most 63"
+    if len(name) > _SUBDOMAIN_CHARS or not _SUBDOMAIN.match(name):
+        return f"{shown}: lower-case letters, digits, '-' and '.', at most {_SUBDOMAIN_CHARS}"
+    return ""
+
+
+def tag_problem(image: str) -> str:
+    """Say why an image may change under its name; empty if it is pinned or has a version for a tag."""
+    if "@" in image or "$" in image:
+        return ""
+    tag = image.rpartition("/")[2].partition(":")[2]
+    if not tag:
+        return "has no tag"
+    return "" if any(char.isdigit() for char in tag) else "has a tag that moves"
+
+
+def _images(item: ManifestObject) -> Iterator[tuple[Path, str]]:
+    path = _POD_SPECS.get(item.gvk.kind)
+    if path is None or item.gvk.group not in _WORKLOAD_GROUPS:
+        return
+    spec: Any = item.body
+    for part in path:
+        spec = spec.get(part) if isinstance(spec, dict) else None
+    for field in ("initContainers", "containers"):
+        containers = spec.get(field) if isinstance(spec, dict) else None
+        for index, container in enumerate(containers if isinstance(containers, list) else ()):
+            image = container.get("image") if isinstance(container, dict) else None
+            if isinstance(image, str) and image:
+                yield (*path, field, index, "image"), image
