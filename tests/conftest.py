@@ -6,7 +6,8 @@ with ``OCISYNC_REQUIRE_REAL=1``):
 * ``cluster``: a Kubernetes cluster in which Deployments become healthy. Take this one, with ``namespace``.
 * ``control_plane``: the same as processes of ours, to stop, freeze and audit. Never an existing cluster.
 * ``kwok``: the nodes of ``control_plane``.
-* ``distribution``, ``olareg``: registries. ``registry``: each of them in turn; with ``repository``.
+* ``distribution``, ``olareg``, ``sandbox_registry``: registries. ``registry``: each in turn; with ``repository``.
+* ``apiserver``: the sandbox's Kubernetes API (``sandbox_cluster``) and ``cluster`` in turn; with ``api_namespace``.
 * ``start_distribution``: a registry of the test alone, with basic or token logins.
 * ``cosign``: the real cosign, offline.
 
@@ -21,6 +22,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,7 @@ from tests.support.controlplane import ControlPlane, Programs
 from tests.support.cosign import Cosign
 from tests.support.kwok import Kwok
 from tests.support.registries import Distribution, Login, Olareg, Registry
+from tests.support.sandboxes import SandboxCluster, SandboxRegistry
 
 REAL_FIXTURES = frozenset(
     {"cluster", "control_plane", "kwok", "distribution", "olareg", "start_distribution", "cosign"}
@@ -125,7 +128,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     given = requirements.existing_kubeconfig()
     if given is not None:
         directory = tmp_path_factory.mktemp("existing-cluster")
-        return ExistingCluster(given, _kubectl(), directory)
+        return ExistingCluster(given, directory)
     own: ControlPlane = request.getfixturevalue("control_plane")
     request.getfixturevalue("kwok")
     return own
@@ -174,10 +177,34 @@ def start_distribution(tmp_path: Path) -> Iterator[StartDistribution]:
         yield start
 
 
-@pytest.fixture(params=["distribution", "olareg"])
+@pytest.fixture(scope="session")
+def sandbox_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """The registry of the built-in sandbox."""
+    yield from _running(SandboxRegistry(Path(sys.executable), tmp_path_factory.mktemp("sandbox-registry")))
+
+
+@pytest.fixture(scope="session")
+def sandbox_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxCluster]:
+    """The Kubernetes API of the built-in sandbox."""
+    started = SandboxCluster(tmp_path_factory.mktemp("sandbox-cluster"))
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(params=["sandbox", "distribution", "olareg"])
 def registry(request: pytest.FixtureRequest) -> Registry:
     """Each registry in turn."""
-    chosen: Registry = request.getfixturevalue(request.param)
+    name = "sandbox_registry" if request.param == "sandbox" else request.param
+    chosen: Registry = request.getfixturevalue(name)
+    return chosen
+
+
+@pytest.fixture(params=["sandbox", "real"])
+def apiserver(request: pytest.FixtureRequest) -> Cluster:
+    """The sandbox's Kubernetes API and the real one in turn; for cases that both must pass."""
+    name = "sandbox_cluster" if request.param == "sandbox" else "cluster"
+    chosen: Cluster = request.getfixturevalue(name)
     return chosen
 
 
@@ -185,6 +212,13 @@ def registry(request: pytest.FixtureRequest) -> Registry:
 def repository(registry: Registry) -> str:
     """HOST:PORT/NAME of an empty repository of ``registry``, for this test alone."""
     return f"{registry.host}/test/{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def api_namespace(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of ``apiserver`` for this test alone."""
+    with apiserver.namespace(prefix=request.node.name.removeprefix("test_")) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")
@@ -197,12 +231,3 @@ def _running(registry: Registry) -> Iterator[Registry]:
     registry.start()
     yield registry
     registry.stop()
-
-
-def _kubectl() -> tuple[str, ...]:
-    if requirements.envtest_assets() is not None or build.find("controlplane") is not None:
-        return Programs.find().kubectl
-    on_path = shutil.which("kubectl")
-    if on_path is None:
-        requirements.missing("kubectl", "install kubectl, or " + build.how_to_get("controlplane"))
-    return (str(Path(on_path)),)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import StartDistribution
 from tests.support.bearer import TokenServer
-from tests.support.cluster import Cluster, KubectlError
+from tests.support.cluster import ApiError, Cluster, KubectlError
 from tests.support.controlplane import ControlPlane
 from tests.support.cosign import Cosign, CosignError
 from tests.support.kwok import Kwok
@@ -90,6 +90,16 @@ def test_a_deployment_becomes_available_on_nodes_played_by_kwok(cluster: Cluster
         return bool(found["status"].get("readyReplicas") == 4)
 
     eventually(four_are_ready, timeout_s=60, what="four replicas are ready")
+
+
+def test_the_administrator_reaches_both_api_servers(apiserver: Cluster, api_namespace: str) -> None:
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": "b"}}
+    collection = f"/api/v1/namespaces/{api_namespace}/configmaps"
+    apiserver.api("POST", collection, settings)
+    assert apiserver.api("GET", f"{collection}/settings")["data"] == {"a": "b"}
+    with pytest.raises(ApiError) as refused:
+        apiserver.api("GET", f"{collection}/other")
+    assert refused.value.status == 404
 
 
 def test_a_pod_template_can_ask_for_a_bad_fate(control_plane: ControlPlane, kwok: Kwok) -> None:

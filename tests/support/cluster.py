@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import re
 import secrets
+import shutil
+import ssl
 import subprocess
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.servers import build
+from tests.support import requirements
 from tests.support.process import clean_environment
 
 
@@ -21,13 +27,51 @@ class KubectlError(AssertionError):
     """kubectl ended with an error; the message has what it wrote."""
 
 
+class ApiError(AssertionError):
+    """The API server refused a request."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Cluster:
     """A kubeconfig, the real kubectl, and namespaces to work in."""
 
-    def __init__(self, kubeconfig: Path, kubectl: Sequence[str], directory: Path) -> None:
+    def __init__(self, kubeconfig: Path, directory: Path, kubectl: Sequence[str] = ()) -> None:
         self.kubeconfig = kubeconfig
         self.directory = directory
         self._kubectl = tuple(kubectl)
+
+    def api(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = "application/json",
+        timeout_s: float = 30.0,
+    ) -> dict[str, Any]:
+        """One request as the administrator, without the product's client and without kubectl's start-up.
+
+        Raises:
+            ApiError: The answer is an error (status ≥ 400).
+        """
+        connection = self._connection(timeout_s)
+        try:
+            content = json.dumps(body).encode() if body is not None else None
+            headers = {"Accept": "application/json", "User-Agent": "ocisync-test", **self._authorization()}
+            if content is not None:
+                headers["Content-Type"] = content_type
+            connection.request(method, path, body=content, headers=headers)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise ApiError(answer.status, f"{method} {path} → {answer.status}: {text}")
+        parsed: dict[str, Any] = json.loads(text)
+        return parsed
 
     def kubectl(
         self,
@@ -42,7 +86,7 @@ class Cluster:
         Raises:
             KubectlError: It ended with an error.
         """
-        command = [*self._kubectl, "--kubeconfig", str(kubeconfig or self.kubeconfig), *arguments]
+        command = [*(self._kubectl or find_kubectl()), "--kubeconfig", str(kubeconfig or self.kubeconfig), *arguments]
         result = subprocess.run(
             command,
             input=stdin if stdin is not None else "",
@@ -75,12 +119,16 @@ class Cluster:
             "kind": "Namespace",
             "metadata": {"name": name, "labels": dict(labels or {})},
         }
-        self.kubectl("create", "-f", "-", stdin=json.dumps(namespace))
+        self.api("POST", "/api/v1/namespaces", namespace)
         return name
 
     def delete_namespace(self, name: str) -> None:
         """Asks for the end of a namespace and does not wait for it."""
-        self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+        try:
+            self.api("DELETE", f"/api/v1/namespaces/{name}")
+        except ApiError as error:
+            if error.status not in (404, 409):  # gone, or going
+                raise
 
     @contextlib.contextmanager
     def namespace(self, prefix: str = "test", labels: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -117,15 +165,61 @@ class Cluster:
         return base64.b64decode(entry["certificate-authority-data"])
 
     def _cluster_entry(self) -> dict[str, Any]:
+        return self._entry("cluster")
+
+    def _entry(self, kind: str) -> dict[str, Any]:
+        """The ``cluster`` or the ``user`` of the current context."""
         config = yaml.safe_load(self.kubeconfig.read_text())
         contexts = {entry["name"]: entry["context"] for entry in config["contexts"]}
-        clusters = {entry["name"]: entry["cluster"] for entry in config["clusters"]}
-        chosen: dict[str, Any] = clusters[contexts[config["current-context"]]["cluster"]]
+        entries = {entry["name"]: entry[kind] for entry in config[f"{kind}s"]}
+        chosen: dict[str, Any] = entries[contexts[config["current-context"]][kind]]
         return chosen
+
+    def _authorization(self) -> dict[str, str]:
+        user = self._entry("user")
+        if "exec" in user or "auth-provider" in user:
+            how = "give a kubeconfig whose user has a client certificate or a token"
+            requirements.missing("a kubeconfig without login programs", how)
+        return {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        server = urllib.parse.urlsplit(self.server)
+        assert server.hostname, f"no host in {self.server}"
+        if server.scheme == "http":
+            return http.client.HTTPConnection(server.hostname, server.port, timeout=timeout_s)
+        context = ssl.create_default_context(cadata=self.authority.decode())
+        user = self._entry("user")
+        if {"client-certificate", "client-certificate-data"} & user.keys():
+            context.load_cert_chain(self._file(user, "client-certificate"), self._file(user, "client-key"))
+        return http.client.HTTPSConnection(server.hostname, server.port, timeout=timeout_s, context=context)
+
+    def _file(self, user: Mapping[str, str], part: str) -> Path:
+        """A file with what the kubeconfig has in itself or in a file."""
+        if part in user:
+            return self.kubeconfig.parent / user[part]
+        path = self.directory / f"admin-{part}.pem"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_bytes(base64.b64decode(user[f"{part}-data"]))
+        return path
 
 
 class ExistingCluster(Cluster):
     """A cluster given by the person who runs the tests; nothing about it is started or stopped."""
+
+
+def find_kubectl() -> tuple[str, ...]:
+    """The command of a kubectl: ours, the one of envtest, or the one on PATH; without any, skips."""
+    assets = requirements.envtest_assets()
+    if assets is not None and (assets / "kubectl").exists():
+        return (str(assets / "kubectl"),)
+    binary = build.find("controlplane")
+    if binary is not None:
+        return (str(binary), "kubectl")
+    on_path = shutil.which("kubectl")
+    if on_path is None:
+        requirements.missing("kubectl", f"install kubectl, or {build.how_to_get('controlplane')}")
+    return (on_path,)
 
 
 def write_kubeconfig(

@@ -61,7 +61,7 @@ class ControlPlane(Cluster):
     """
 
     def __init__(self, programs: Programs, directory: Path) -> None:
-        super().__init__(directory / "kubeconfig", programs.kubectl, directory)
+        super().__init__(directory / "kubeconfig", directory, programs.kubectl)
         self.programs = programs
         self.audit = AuditLog(directory / "audit.log")
         self._authority = pki.Authority("ocisync-test-ca")

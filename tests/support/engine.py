@@ -177,7 +177,7 @@ def driver(kubeconfig: Path, prefix: str = "engine") -> Iterator[EngineDriver]:
             body = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).encode()
             response = kube.request("POST", "/api/v1/namespaces", body=body, content_type=JSON)
             assert response.status == 201, response.body
-        yield EngineDriver(kube, *names)
+        yield EngineDriver(kube, names[0], names[1])
     finally:
         for name in names:
             kube.request("DELETE", f"/api/v1/namespaces/{name}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.support import bearer
-from tests.support.process import Server, free_port
+from tests.support.process import Server, clean_environment, free_port
 
 START_TIMEOUT_S = 30.0
 
@@ -47,7 +47,7 @@ class Registry:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.port = free_port()
-        self.process = Server(self.server, self._command(binary), directory)
+        self.process = Server(self.server, self._command(binary), directory, self._environment())
 
     @property
     def host(self) -> str:
@@ -87,6 +87,9 @@ class Registry:
 
     def _command(self, binary: Path) -> list[str]:
         raise NotImplementedError
+
+    def _environment(self) -> dict[str, str]:
+        return clean_environment(self.directory)
 
 
 class Olareg(Registry):

@@ -1,0 +1,165 @@
+"""The keeping half of the agent on a real API server: tracker, watches and corrections, without artifacts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ocisync.cluster.apply import Applier
+from ocisync.cluster.client import Cluster, connect
+from ocisync.cluster.correction import Corrected, Correction, Effects, SyncRules, corrected
+from ocisync.cluster.discovery import Discovery
+from ocisync.cluster.drift import DriftReport
+from ocisync.cluster.health import needs_object
+from ocisync.cluster.normalise import Desired, Target, applyset_id, prepare
+from ocisync.cluster.tracker import Tracker
+from ocisync.cluster.watch import WatchGroup
+from ocisync.kit.stop import StopToken
+from ocisync.model.errors import Unavailable
+from ocisync.model.resource import JsonObject, ManifestObject, ObjectId, gvk_of, id_of
+from ocisync.model.spec import DriftMode, IgnoreRule
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Keeper:
+    """Applies objects for one sync and keeps them, recording every report and correction."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, user_agent: str) -> None:
+        self.namespace = namespace
+        self.sync_id = applyset_id("shop", namespace)
+        self.reports: list[DriftReport] = []
+        self.corrections: list[Correction] = []
+        self.crashes: list[BaseException] = []
+        self.cluster: Cluster = connect(str(kubeconfig), user_agent=user_agent)
+        self.discovery = Discovery(self.cluster)
+        self.target = Target(self.sync_id, "shop", namespace, "", namespace=namespace)
+        self.applier = Applier(self.cluster, self.discovery, self.target, sleep=StopToken().wait)
+        self.tracker = Tracker(
+            SystemClock(),
+            Effects(self._read, self._correct, self.reports.append, lambda sync_id: None),
+        )
+        self.watches = WatchGroup(
+            self.cluster,
+            lambda kind: self.discovery.resource(kind.group, kind.kind).path(),
+            self.tracker,
+            full=lambda kind: needs_object(kind.group, kind.kind),
+            rng=random.Random(7),
+            on_crash=self.crashes.append,
+        )
+        self._stop = StopToken()
+        self._thread = threading.Thread(target=self.tracker.serve, args=(self._stop,), daemon=True)
+
+    def start(self, *, mode: DriftMode = DriftMode.CORRECT, ignore: tuple[IgnoreRule, ...] = ()) -> None:
+        """Take up the sync and start to keep it."""
+        self.rules = SyncRules(self.sync_id, f"{self.namespace}/shop", "2026-01-01T00:00:00Z", mode, ignore=ignore)
+        self.tracker.set_sync(self.rules)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The sync is suspended for a block."""
+        self.tracker.set_sync(replace(self.rules, paused="suspended"))
+        try:
+            yield
+        finally:
+            self.tracker.set_sync(self.rules)
+
+    def stop(self) -> None:
+        """End threads and connections."""
+        self._stop.stop()
+        self.cluster.close_streams()
+        self.watches.stop(10.0)
+        self._thread.join(10.0)
+        self.cluster.close()
+        assert not self.crashes
+
+    def apply(self, manifests: str) -> tuple[Desired, ...]:
+        """One pass over all documents, then watch their kinds."""
+        documents: Sequence[JsonObject] = [doc for doc in yaml.safe_load_all(manifests) if doc]
+        objects = tuple(ManifestObject(id_of(d), gvk_of(d), d, "test.yaml", 1) for d in documents)
+        prepared = prepare(objects, self.target, self._namespaced)
+        assert prepared.complete, prepared
+        self.tracker.begin_pass(self.sync_id)
+        for desired in prepared.desired:
+            result = self.applier.apply_one(desired, known=False)
+            assert result.applied is not None, result.failure
+            self.tracker.applied(self.sync_id, desired, result.applied)
+        self.tracker.end_pass(self.sync_id)
+        self.watches.ensure(self.tracker.kinds())
+        return prepared.desired
+
+    def reported(self, name: str = "") -> list[DriftReport]:
+        """The reports about one object (or all)."""
+        return [report for report in self.reports if name in {"", report.object.name}]
+
+    def live(self, object_id: ObjectId) -> JsonObject | None:
+        """The object as it is now."""
+        return self._read(object_id)
+
+    def _namespaced(self, group: str, kind: str) -> bool | None:
+        resource = self.discovery.find(group, kind)
+        return resource.namespaced if resource else None
+
+    def _read(self, object_id: ObjectId) -> JsonObject | None:
+        resource = self.discovery.resource(object_id.group, object_id.kind)
+        answer = self.cluster.request("GET", resource.path(object_id.namespace, object_id.name))
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise Unavailable(f"GET {object_id} answered {answer.status}")
+        value: JsonObject = json.loads(answer.body)
+        return value
+
+    def _correct(self, correction: Correction) -> Corrected:
+        self.corrections.append(correction)
+        return corrected(
+            self.applier.apply_one(correction.desired, known=True, uid=correction.uid, previous=correction.previous)
+        )
+
+
+@contextlib.contextmanager
+def keeping(
+    kubeconfig: Path,
+    namespace: str,
+    *,
+    mode: DriftMode = DriftMode.CORRECT,
+    ignore: tuple[IgnoreRule, ...] = (),
+    user_agent: str = "ocisync-keeper",
+) -> Iterator[Keeper]:
+    """A started keeper for a block."""
+    keeper = Keeper(kubeconfig, namespace, user_agent)
+    keeper.start(mode=mode, ignore=ignore)
+    try:
+        yield keeper
+    finally:
+        keeper.stop()
+
+
+def field(obj: dict[str, Any] | None, *path: str | int) -> Any:
+    """A value inside an object; None if any part is missing."""
+    value: Any = obj
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
