@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import requests.adapters
+import requests.utils
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -78,24 +79,62 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
         """Make the pools, with the context and the classes of this adapter."""
-        context = ssl.create_default_context()
-        if self._ca_file is not None:
-            try:
-                context.load_verify_locations(cafile=str(self._ca_file))
-            except (OSError, ssl.SSLError) as error:
-                raise InvalidInput(f"cannot use CA file {self._ca_file}: {error.strerror or error}") from error
-        if self._client_cert is not None:
-            try:
-                context.load_cert_chain(*self._client_cert)
-            except (OSError, ssl.SSLError) as error:
-                raise InvalidInput(f"cannot use client certificate {self._client_cert[0]}: {error}") from error
-        self._context = context
-        super().init_poolmanager(connections, maxsize, block, ssl_context=context, **kwargs)
+        self._context = _tls_context(self._ca_file, self._client_cert)
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard)
+
+    def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:
+        """Require a valid certificate; whom to trust is in the context, which is loaded once and not per connection."""
+        conn.cert_reqs = "CERT_REQUIRED"
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Make the pools for a proxy, with the same trust."""
         return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
+
+
+_contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+_contexts_lock = threading.Lock()
+_MAX_CONTEXTS = 256
+
+
+def _tls_context(ca_file: Path | None, client_cert: tuple[Path, Path] | None) -> ssl.SSLContext:
+    """The system's and certifi's authorities and one more file; kept, because loading them takes 40 ms.
+
+    Raises:
+        InvalidInput: a file cannot be used.
+    """
+    key = (_version(ca_file), *(_version(path) for path in client_cert or ()))
+    with _contexts_lock:
+        context = _contexts.get(key)
+        if context is not None:
+            return context
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        if ca_file is not None:
+            try:
+                context.load_verify_locations(cafile=str(ca_file))
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInput(f"cannot use CA file {ca_file}: {error.strerror or error}") from error
+        if client_cert is not None:
+            try:
+                context.load_cert_chain(*client_cert)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidInput(f"cannot use client certificate {client_cert[0]}: {error}") from error
+        if len(_contexts) >= _MAX_CONTEXTS:
+            _contexts.clear()
+        _contexts[key] = context
+        return context
+
+
+def _version(path: Path | None) -> tuple[object, ...]:
+    """What changes when a file is replaced, as a mounted secret is on rotation."""
+    if path is None:
+        return ()
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+    return (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _pool_classes(guard: Guard) -> dict[str, type[HTTPConnectionPool]]:

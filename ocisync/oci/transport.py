@@ -89,8 +89,9 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         self.session.headers.clear()
         # "identity": digests are of the bytes on the wire, so nothing may be compressed on the way.
         self.session.headers.update({"User-Agent": options.user_agent, "Accept-Encoding": "identity"})
+        adapter = GuardedAdapter(self._guard, options.ca_file)
         for prefix in ("https://", "http://"):
-            self.session.mount(prefix, GuardedAdapter(self._guard, options.ca_file))
+            self.session.mount(prefix, adapter)
         if options.client_cert is not None:
             # An adapter of its own: the certificate is shown to the registry and to nobody else.
             adapter = GuardedAdapter(self._guard, options.ca_file, options.client_cert)
