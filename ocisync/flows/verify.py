@@ -15,11 +15,11 @@ call in every case, so nothing previews differently from what it does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ocisync.flows.trust import TrustSet
-from ocisync.model.artifact import ArtifactManifest, Unverified, Verdict, VerdictReason, Verified
+from ocisync.model.artifact import ArtifactManifest, Unverified, Verdict, VerdictReason, VerdictStep, Verified
 from ocisync.model.clock import Clock
 from ocisync.model.descriptor import REVISION, Descriptor
 from ocisync.model.digest import is_digest, sha256_digest
@@ -202,7 +202,19 @@ def _judge_manifest(
     keys = trust.keys_for(request.repository)
     examined = tuple(examine(item, keys, descriptor.digest) for item in evidence.items)
     verdict = _judge(examined, trust, request, descriptor.digest, now, manifest, truncated=evidence.truncated)
+    verdict = _with_problems(verdict, evidence.problems)
     return Judgement(verdict, Unverified(request.repository, request.tag, manifest), evidence, examined)
+
+
+def _with_problems(verdict: Verdict, problems: tuple[str, ...]) -> Verdict:
+    """What could not be read belongs into the explanation, and into the message when nothing else was found."""
+    if not problems:
+        return verdict
+    steps = tuple(VerdictStep("evidence", "read", False, problem) for problem in problems)
+    message = verdict.message
+    if verdict.reason is VerdictReason.UNSIGNED:
+        message += f" ({len(problems)} could not be used; first: {problems[0]})"
+    return replace(verdict, steps=steps + verdict.steps, message=message)
 
 
 def _judge(

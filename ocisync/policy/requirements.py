@@ -197,7 +197,7 @@ def _tag(evidence: Evidence, context: Context) -> Check:
             problem = f"for no particular tag (no claim {CLAIM_TAGS}); the policy wants one for {tag!r}"
             return Check(rule, reason, problem)
         return Check(rule, reason, "", "for no particular tag, which the policy permits")
-    if tag not in claim.split(" "):
+    if tag not in claim.split():
         return Check(rule, reason, f"for the tags {claim[:300]!r}, not for {tag!r}")
     return Check(rule, reason, "", f"for the tag {tag!r}")
 

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from ocisync.model.clock import parse_rfc3339
 from ocisync.model.digest import is_digest
@@ -216,17 +215,17 @@ def with_fingerprints(rules: TrustRules, fingerprints: Mapping[str, str]) -> Tru
     return replace(rules, authorities=filled)
 
 
-def policy_name(document: Mapping[str, Any]) -> str:
+def policy_name(document: object) -> str:
     """The name of a policy document, even of a broken one; empty if there is none."""
-    metadata = document.get("metadata")
+    metadata = document.get("metadata") if isinstance(document, Mapping) else None
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     return name if isinstance(name, str) else ""
 
 
-def readable_patterns(document: Mapping[str, Any]) -> tuple[str, ...]:
+def readable_patterns(document: object) -> tuple[str, ...]:
     """The match patterns of a broken policy; empty if any of them cannot be read, or there are none."""
     try:
-        value = document.get("spec")
+        value = document.get("spec") if isinstance(document, Mapping) else None
         spec = Fields(value, "spec", tuple(str(name) for name in value) if isinstance(value, Mapping) else ())
         return _match(spec)
     except InvalidInput:
@@ -342,7 +341,11 @@ def _rollback(spec: Fields) -> Rollback:
 
 def _allowance(where: str, item: object) -> Allowance:
     fields = Fields(item, where, ("digest", "until"))
-    digest, until = fields.text("digest"), parse_rfc3339(fields.text("until"))
+    digest = fields.text("digest")
+    try:
+        until = parse_rfc3339(fields.text("until"))
+    except OverflowError:  # year 1 or 9999 with an offset that leaves the calendar
+        until = None
     if not is_digest(digest):
         raise fields.fail("digest", "not a sha256 digest")
     if until is None:

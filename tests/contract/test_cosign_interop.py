@@ -15,7 +15,7 @@ import pytest
 
 from ocisync.flows.trust import TrustSet, load_policies, trust_keys
 from ocisync.model.artifact import VerdictReason
-from ocisync.signing.keys import KeyAlgorithm, Signer, dump_private, generate, load_private, load_public
+from ocisync.signing.keys import KeyAlgorithm, Signer, dump_private, load_private, load_public
 from tests.support.artifacts import artifact
 from tests.support.cosign import Cosign, CosignError, CosignKey
 from tests.support.signedrepository import SignedRepository
@@ -49,14 +49,23 @@ def _trust_of(key: CosignKey, repo: SignedRepository) -> TrustSet:
 def test_cosign_accepts_what_we_sign(
     repo: SignedRepository, cosign: Cosign, tmp_path: Path, algorithm: str, form: str
 ) -> None:
-    built, by = repo.push(FILES, "production"), signer("interop", algorithm)
+    built, by = repo.push(FILES, "production"), signer("any", algorithm)
     (repo.sign if form == "bundle" else repo.sign_legacy)(built.descriptor, by, {**repo.claims(), "env": "prod"})
     reference, public = _reference(repo, built.descriptor.digest), _public_file(by, tmp_path)
     # One annotation that only cosign asks for and one of ours: both are in the signed part.
     wanted = {"env": "prod", "dev.ocisync.repository": repo.repository}
     assert built.descriptor.digest in cosign.verify(reference, public, annotations=wanted)
+
+
+@pytest.mark.parametrize("form", ["bundle", "legacy"])
+def test_cosign_refuses_another_key_and_other_annotations(
+    repo: SignedRepository, cosign: Cosign, tmp_path: Path, form: str
+) -> None:
+    built = repo.push(FILES, "production")
+    (repo.sign if form == "bundle" else repo.sign_legacy)(built.descriptor, signer("interop"), {"env": "prod"})
+    reference = _reference(repo, built.descriptor.digest)
     with pytest.raises(CosignError):
-        cosign.verify(reference, public, annotations={"env": "test"})
+        cosign.verify(reference, _public_file(signer("interop"), tmp_path), annotations={"env": "test"})
     with pytest.raises(CosignError):
         cosign.verify(reference, _public_file(signer("stranger"), tmp_path))
 
@@ -151,7 +160,7 @@ def test_we_read_the_key_files_of_cosign(cosign: Cosign, password: str) -> None:
 
 @pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
 def test_cosign_reads_the_key_files_that_we_write(cosign: Cosign, tmp_path: Path, algorithm: str) -> None:
-    by = generate(algorithm)
+    by = signer("any", algorithm)
     path = tmp_path / "ours.key"
     path.write_bytes(dump_private(by, password=b"pw", key_format="cosign"))
     shown = cosign.run("public-key", "--key", str(path), password="pw")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocisync.kit.strictjson import Malformed, parse_json, parse_json_object
@@ -42,11 +42,13 @@ def test_a_list_is_no_object() -> None:
 
 
 @given(_values)
+@settings(deadline=None)
 def test_ordinary_json_reads_as_the_standard_library_reads_it(value: object) -> None:
     assert parse_json(json.dumps(value).encode(), max_bytes=1_000_000) == value
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_any_bytes_give_a_value_or_malformed(data: bytes) -> None:
     try:
         parse_json(data, max_bytes=1_000)

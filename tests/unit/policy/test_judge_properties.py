@@ -73,7 +73,7 @@ def _verdict(spec: dict[str, Any], by: tuple[str, ...], indices: list[int], wate
 
 
 @given(spec=_specs, some=_indices, more=_indices, watermark=_watermarks)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_more_evidence_never_turns_allowed_into_refused(
     spec: dict[str, Any], some: list[int], more: list[int], watermark: int
 ) -> None:
@@ -84,7 +84,7 @@ def test_more_evidence_never_turns_allowed_into_refused(
 
 
 @given(spec=_specs, some=_indices, watermark=_watermarks, rnd=st.randoms(use_true_random=False))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_the_order_of_evidence_does_not_matter(spec: dict[str, Any], some: list[int], watermark: int, rnd: Any) -> None:
     shuffled = list(some)
     rnd.shuffle(shuffled)
@@ -92,7 +92,7 @@ def test_the_order_of_evidence_does_not_matter(spec: dict[str, Any], some: list[
 
 
 @given(spec=_specs, some=_indices, watermark=_watermarks, gone=st.sampled_from(AUTHORITIES))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_removing_an_authority_never_widens_a_policy(
     spec: dict[str, Any], some: list[int], watermark: int, gone: str
 ) -> None:
@@ -103,7 +103,7 @@ def test_removing_an_authority_never_widens_a_policy(
 
 
 @given(spec=_specs, some=_indices, watermark=_watermarks)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_what_is_allowed_has_enough_signers_and_never_lowers_the_watermark(
     spec: dict[str, Any], some: list[int], watermark: int
 ) -> None:
@@ -114,6 +114,7 @@ def test_what_is_allowed_has_enough_signers_and_never_lowers_the_watermark(
 
 
 @given(spec=_specs, some=_indices, watermark=_watermarks)
+@settings(deadline=None)
 def test_a_denied_digest_is_never_allowed(spec: dict[str, Any], some: list[int], watermark: int) -> None:
     verdict = _verdict({**spec, "deny": {"digests": [DIGEST]}}, AUTHORITIES, some, watermark)
     assert (verdict.allowed, verdict.distrusted) == (False, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocisync.model.errors import InvalidInput
@@ -181,6 +181,7 @@ _values = st.recursive(
 
 
 @given(field=st.sampled_from(sorted(FULL)), value=_values)
+@settings(deadline=None)
 def test_any_value_in_any_field_is_read_or_refused(field: str, value: object) -> None:
     document = policy()
     document["spec"][field] = value

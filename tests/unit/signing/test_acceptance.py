@@ -190,13 +190,13 @@ def test_we_are_never_laxer_than_cosign() -> None:
 @pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
 @pytest.mark.parametrize("make", [bundle_of, legacy_of], ids=["bundle", "legacy"])
 def test_every_key_algorithm_works_in_both_formats(algorithm: str, make: Callable[[Signer], RawSignature]) -> None:
-    made = signer("algorithms", algorithm)
+    made = signer("any", algorithm)
     found = examine(make(made), [signer("stranger").public, made.public], DIGEST)
     assert (found.signer, found.problem, found.subject) == (made.fingerprint, "", DIGEST)
 
 
 def test_rsa_pss_signatures_are_refused() -> None:
-    made = signer("pss", KeyAlgorithm.RSA_3072)
+    made = signer("any", KeyAlgorithm.RSA_3072)
     payload = statement(DIGEST, {})
     assert isinstance(made._key, rsa.RSAPrivateKey)
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)

@@ -24,12 +24,13 @@ _json_values = st.recursive(
 
 
 @given(payload=st.binary(max_size=400), signature=st.text(max_size=100), kind=st.sampled_from(SignatureFormat))
+@settings(deadline=None)
 def test_arbitrary_bytes(payload: bytes, signature: str, kind: SignatureFormat) -> None:
     assert not examine(RawSignature(kind, "s", payload, signature), [KEY.public], DIGEST).signer
 
 
 @given(data=st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_one_changed_byte_never_counts(data: st.DataObject) -> None:
     good = data.draw(st.sampled_from([BUNDLE, LEGACY]))
     at = data.draw(st.integers(0, len(good.payload) - 1))
@@ -42,7 +43,7 @@ def test_one_changed_byte_never_counts(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_json_in_any_place_of_a_bundle(data: st.DataObject) -> None:
     document = json.loads(BUNDLE.payload)
     places = ["mediaType", "verificationMaterial", "dsseEnvelope"]
@@ -56,14 +57,14 @@ def test_any_json_in_any_place_of_a_bundle(data: st.DataObject) -> None:
 
 
 @given(value=_json_values)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_json_signed_by_a_trusted_key(value: object) -> None:
     found = examine(bundle_with(KEY, value), [KEY.public], DIGEST)
     assert found.problem
 
 
 @given(value=_json_values)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_json_signed_by_a_trusted_key_in_the_legacy_format(value: object) -> None:
     payload = json.dumps(value).encode()
     signature = base64.b64encode(KEY.sign(payload)).decode()
