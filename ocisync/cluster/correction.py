@@ -120,7 +120,7 @@ class Effects:
 class Limits:
     """How often the tracker may write. Seconds and counts."""
 
-    object_burst: int = 3
+    object_burst: int = 6
     object_every_s: float = 10.0
     global_burst: int = 200
     global_per_s: float = 50.0

@@ -239,10 +239,10 @@ def _judge_newer(
 ) -> Judgement:
     if _terminating(obj):
         return Judgement(Verdict.TERMINATING, seen)
+    reapplied = bool(seen.entry_time) and seen.entry_time != applied.entry_time
     label = labels_of(obj).get(PART_OF_LABEL, "")
     if label and label != sync_id:
-        return Judgement(Verdict.CLAIMED, seen, claimant=label)
-    reapplied = bool(seen.entry_time) and seen.entry_time != applied.entry_time
+        return Judgement(Verdict.CLAIMED, seen, (PART_OF_PATH,), ours_reapplied=reapplied, claimant=label)
     released: tuple[Path, ...] = ()
     if seen.owned_digest != applied.owned_digest:
         ours = our_entry(seen.entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import IntEnum
 
@@ -10,8 +11,8 @@ from ocisync.cluster.buckets import TokenBucket
 from ocisync.cluster.correction import Limits
 from ocisync.cluster.drift import FieldChange, Judgement
 from ocisync.cluster.fields import Path
-from ocisync.cluster.health import CURRENT, Health, progressing
-from ocisync.cluster.memory import Applied, Seen
+from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, health, progressing
+from ocisync.cluster.memory import Applied, Seen, seen_of
 from ocisync.cluster.normalise import Desired
 from ocisync.model.resource import JsonObject
 
@@ -31,6 +32,21 @@ class Task(IntEnum):
     CHECK = 1  # one no-op apply
     LOOK = 2  # one GET, then judge
     CORRECT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What a watch showed of an object before it was known here."""
+
+    event_type: str
+    seen: Seen
+    health: Health
+
+    @classmethod
+    def of(cls, event_type: str, obj: JsonObject) -> Early:
+        """Keep the little that will be needed."""
+        state = NOT_FOUND if event_type == "DELETED" else health(obj)
+        return cls(event_type, replace(seen_of(obj), entries=()), state)
 
 
 class Record:

@@ -40,12 +40,12 @@ from ocisync.cluster.fields import render
 from ocisync.cluster.health import CURRENT, NOT_FOUND, Rollup, health, needs_object, rollup
 from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, applied_of, seen_of, version_of
 from ocisync.cluster.normalise import Desired
-from ocisync.cluster.records import Activity, Record, Task, decoded
+from ocisync.cluster.records import Activity, Early, Record, Task, decoded
 from ocisync.cluster.watch import GroupKind
 from ocisync.kit.stop import StopToken
 from ocisync.model.clock import Clock
-from ocisync.model.resource import JsonObject, ObjectId
-from ocisync.model.spec import DriftMode, UnownedMode
+from ocisync.model.resource import JsonObject, ObjectId, labels_of
+from ocisync.model.spec import PART_OF_LABEL, DriftMode, UnownedMode
 
 _IDLE_S = 1.0  # how long `serve` sleeps at most
 _NOT_SHOWN = Seen("", 0, NO_GENERATION, b"", "", b"", ())
@@ -69,6 +69,7 @@ class Tracker:
         self._passes: dict[str, int] = {}  # syncs in a pass, by the number of the pass
         self._pass_numbers = itertools.count(1)
         self._dirty: dict[str, set[ObjectId]] = {}
+        self._early: dict[ObjectId, Early] = {}  # shown by a watch before the answer to the apply that made them
         self._rounds: dict[GroupKind, int] = {}
         self._synced: set[GroupKind] = set()
         self._problems: dict[GroupKind, str] = {}
@@ -88,7 +89,7 @@ class Tracker:
             self._syncs[rules.sync_id] = rules
             if before is not None and before.paused and not rules.paused:
                 for object_id in self._dirty.pop(rules.sync_id, ()):
-                    self._schedule(object_id, Task.CHECK)
+                    self._schedule(object_id, Task.LOOK)
 
     def forget_sync(self, sync_id: str) -> None:
         """Forget a sync with everything it owns."""
@@ -134,6 +135,8 @@ class Tracker:
         """The pass is over: what it did not apply is judged by what was seen meanwhile."""
         with self._lock:
             self._passes.pop(sync_id, None)
+            if not self._passes:
+                self._early.clear()
             for object_id in [i for i, a in self._activity.items() if a.deferred is not None]:
                 record = self._table.get(object_id)
                 if record is not None and record.sync_id == sync_id:
@@ -178,6 +181,17 @@ class Tracker:
             record = self._table.get(object_id)
             return record.applied if record is not None and record.sync_id == sync_id else None
 
+    def seen(self, object_id: ObjectId) -> int:
+        """The newest resourceVersion that a watch has shown of an object; 0 if it has shown none."""
+        with self._lock:
+            record = self._table.get(object_id)
+            return record.version if record is not None else 0
+
+    def idle(self) -> bool:
+        """Whether nothing waits to be done and nothing is being done."""
+        with self._lock:
+            return not any(a.busy or a.task is not Task.NONE for a in self._activity.values())
+
     def health(self, sync_id: str) -> Rollup:
         """The health of a sync. An object counts only once it was seen as our last apply left it, or later."""
         with self._lock:
@@ -205,6 +219,8 @@ class Tracker:
             self.counters.events += 1
             record = self._table.get(object_id)
             if record is None:
+                if labels_of(obj).get(PART_OF_LABEL, "") in self._passes:
+                    self._early[object_id] = Early.of(event_type, obj)
                 return
             record.shown = self._rounds.get(kind, 0)
             self._note(object_id, record, event_type, obj)
@@ -275,6 +291,11 @@ class Tracker:
             slot = zlib.crc32(object_id.key().encode()) % max(1, int(self._limits.audit_s))
             whole = needs_object(object_id.group, object_id.kind)
             record = self._table[object_id] = Record(sync_id, desired, applied, slot, whole=whole)
+            early = self._early.pop(object_id, None)
+            if early is not None:
+                record.version = record.health_version = early.seen.resource_version
+                record.health = early.health if whole else CURRENT
+                self._activity_of(object_id).deferred = (early.event_type, early.seen)
         else:
             activity = self._activity.get(object_id)
             if activity is not None and activity.task is not Task.NONE and not activity.busy:
@@ -327,7 +348,7 @@ class Tracker:
                 self._ending.discard(object_id.name)
         state = NOT_FOUND if gone else CURRENT
         if record.whole and not gone:
-            state = health({**obj, **_typed(record.desired)})
+            state = health(obj)
         expected = record.applied.resource_version
         if state != record.health or record.health_version < expected <= version:
             self._changed.add(record.sync_id)
@@ -385,19 +406,9 @@ class Tracker:
             return
         activity.judgement = judgement
         activity.seen_at = self._clock.now()
-        activity.changes = self._changes(object_id, record, judgement, obj)
+        activity.changes = _changes(record, judgement, obj)
         activity.audit = False
         self._schedule(object_id, task)
-
-    def _changes(
-        self, object_id: ObjectId, record: Record, judgement: Judgement, obj: Mapping[str, object] | None
-    ) -> tuple[FieldChange, ...] | None:
-        """Old and new values, if the event holds them; None if the object must be read for that."""
-        if judgement.verdict in {Verdict.DELETED, Verdict.REPLACED, Verdict.LOOK}:
-            return ()
-        if obj is None or obj.get("kind") == "PartialObjectMetadata" or record.whole:
-            return None
-        return compare(decoded(record.desired), record.applied, judgement, obj, object_id)
 
     def _claimed(self, object_id: ObjectId, record: Record, rules: SyncRules, judgement: Judgement) -> None:
         other = self._syncs.get(judgement.claimant)
@@ -624,9 +635,13 @@ class Tracker:
                     self._schedule(object_id, Task.CHECK)
 
 
-def _typed(desired: Desired) -> JsonObject:
-    """Events of a list leave kind and version out of the objects: take ours."""
-    return {"apiVersion": desired.gvk.api_version, "kind": desired.gvk.kind}
+def _changes(record: Record, judgement: Judgement, obj: Mapping[str, object] | None) -> tuple[FieldChange, ...] | None:
+    """Old and new values, if the event holds them; None if the object must be read for that."""
+    if judgement.verdict in {Verdict.DELETED, Verdict.REPLACED, Verdict.LOOK}:
+        return ()
+    if obj is None or obj.get("kind") == "PartialObjectMetadata":
+        return None
+    return compare(decoded(record.desired), record.applied, judgement, obj, record.desired.id)
 
 
 def _deleted_at(obj: JsonObject) -> str:

@@ -109,6 +109,7 @@ class KindWatch:
         path: finds the collection's path anew for each connection (a CRD may change its versions).
         full: whole objects instead of metadata.
         sleep: waits; true to give up. A stop token's `wait`.
+        selector: of labels; empty for all objects.
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class KindWatch:
         full: bool,
         rng: random.Random,
         sleep: Callable[[float], bool] | None = None,
+        selector: str = PART_OF_LABEL,
     ) -> None:
         self.kind = kind
+        self._selector = selector
         self._source = source
         self._path = path
         self._handler = handler
@@ -183,7 +186,7 @@ class KindWatch:
         seconds = int(_SESSION_S * (0.8 + 0.4 * self._rng.random()))
         query = [
             ("watch", "true"),
-            ("labelSelector", PART_OF_LABEL),
+            ("labelSelector", self._selector),
             ("allowWatchBookmarks", "true"),
             ("timeoutSeconds", str(seconds)),
             *extra,
@@ -231,7 +234,7 @@ class KindWatch:
         token = ""
         started = False
         while True:
-            query = [("labelSelector", PART_OF_LABEL), ("limit", str(_PAGE))]
+            query = [("labelSelector", self._selector), ("limit", str(_PAGE))]
             if token:
                 query.append(("continue", token))
             answer = self._source.request("GET", path, query=query, accept=accept)
@@ -241,9 +244,14 @@ class KindWatch:
                 self._handler.started(self.kind)
                 started = True
             page = _decode(answer.body)
+            # Items of a list leave out what the list says once.
+            common = {
+                "apiVersion": page.get("apiVersion"),
+                "kind": str(page.get("kind") or "").removesuffix("List"),
+            }
             for item in page.get("items") or ():
                 if isinstance(item, dict):
-                    self._handler.event(self.kind, "ADDED", item)
+                    self._handler.event(self.kind, "ADDED", {**common, **item})
             metadata: dict[str, Any] = page.get("metadata") or {}
             token = str(metadata.get("continue") or "")
             if not token or self._stop.stopped:
