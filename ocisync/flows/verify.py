@@ -14,20 +14,21 @@ call in every case, so nothing previews differently from what it does.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ocisync.flows.trust import TrustSet
 from ocisync.model.artifact import ArtifactManifest, Unverified, Verdict, VerdictReason, VerdictStep, Verified
-from ocisync.model.clock import Clock
 from ocisync.model.descriptor import REVISION, Descriptor
 from ocisync.model.digest import is_digest, sha256_digest
 from ocisync.model.errors import NotFound, OcisyncError, Refused
 from ocisync.model.evidence import Evidence, EvidenceSet
 from ocisync.model.ref import is_semver_tag
 from ocisync.model.spec import SelectorKind
-from ocisync.oci.evidence import EvidenceBudget, collect
+from ocisync.oci.evidence import EvidenceBudget
+from ocisync.oci.evidence import collect as collect_evidence
 from ocisync.oci.store import Store
 from ocisync.pack.artifact import parse_manifest
 from ocisync.policy.evaluate import Subject, judge
@@ -75,8 +76,16 @@ class VerificationRefused(Refused):
         self.verdict = verdict
 
 
+Collector = Callable[[Store, str], EvidenceSet]
+
+
+def collect_within_limits(store: Store, digest: str) -> EvidenceSet:
+    """The usual collector: the project's limits, and real seconds."""
+    return collect_evidence(store, digest, budget=EvidenceBudget(time.monotonic))
+
+
 def verify(
-    store: Store, trust: TrustSet, request: Request, *, clock: Clock, budget: EvidenceBudget | None = None
+    store: Store, trust: TrustSet, request: Request, *, now: datetime, collect: Collector = collect_within_limits
 ) -> Verified:
     """Verify what a tag or digest leads to.
 
@@ -84,19 +93,19 @@ def verify(
         store: of the request's repository.
         trust: policies or keys.
         request: what to verify.
-        clock: now, for the rules; monotonic, for the evidence budget.
-        budget: how much evidence may be read; the project's limits by default.
+        now: aware time, for the rules.
+        collect: reads the evidence for a digest, within a budget.
 
     Raises:
         VerificationRefused: with the verdict.
         NotFound: no such tag or digest.
         Unavailable, AccessDenied: the registry did not answer; says nothing about trust.
     """
-    return require(examine_reference(store, trust, request, clock=clock, budget=budget), request)
+    return require(examine_reference(store, trust, request, now=now, collect=collect), request)
 
 
 def examine_reference(
-    store: Store, trust: TrustSet, request: Request, *, clock: Clock, budget: EvidenceBudget | None = None
+    store: Store, trust: TrustSet, request: Request, *, now: datetime, collect: Collector = collect_within_limits
 ) -> Judgement:
     """Resolve, read, collect and judge. A refusal is a result here, not an error.
 
@@ -105,8 +114,7 @@ def examine_reference(
     """
     if store.repository != request.repository:
         raise ValueError(f"the store is of {store.repository}, the request of {request.repository}")
-    now = clock.now()
-    if trust.select(request.repository).policy is None:
+    if not trust.select(request.repository).matched:
         # Also for broken policies: whoever may create syncs must not make us dial hosts that no policy names.
         return Judgement(_judge((), trust, request, request.digest, now))
     descriptor = _resolve(store, request)
@@ -117,11 +125,9 @@ def examine_reference(
         manifest = store.manifest(descriptor.digest)
     except Refused as error:
         return Judgement(_bad_artifact(error))
-
-    def gather() -> EvidenceSet:
-        return collect(store, descriptor.digest, budget=budget or EvidenceBudget(clock.monotonic))
-
-    return _judge_manifest(manifest.raw, manifest.descriptor, trust, request, now, gather)
+    return _judge_manifest(
+        manifest.raw, manifest.descriptor, trust, request, now, lambda: collect(store, descriptor.digest)
+    )
 
 
 def reverify(
@@ -131,7 +137,7 @@ def reverify(
 
     The digest is computed from the bytes; one in `request` must agree.
     """
-    if trust.select(request.repository).policy is None:
+    if not trust.select(request.repository).matched:
         return Judgement(_judge((), trust, request, request.digest, now))
     descriptor = Descriptor(media_type, sha256_digest(manifest), len(manifest))
     if request.digest and request.digest != descriptor.digest:

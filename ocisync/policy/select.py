@@ -31,6 +31,11 @@ class Selection:
     problem: str = ""
 
     @property
+    def matched(self) -> bool:
+        """Whether a usable policy is in force. Without one, nobody may be asked about the repository."""
+        return self.policy is not None
+
+    @property
     def rules(self) -> tuple[TrustRules, ...]:
         """All policies that must allow, the winner first."""
         return (self.policy, *self.floors) if self.policy else ()

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from ocisync.flows.trust import TrustSet, load_policies
-from ocisync.flows.verify import Judgement, Request, examine_reference, verify
+from ocisync.flows.verify import Judgement, Request, collect_within_limits, examine_reference, verify
 from ocisync.model.artifact import Verified
 from ocisync.model.descriptor import EMPTY_JSON, EMPTY_JSON_DIGEST, OCI_EMPTY, OCI_MANIFEST, Descriptor
 from ocisync.model.digest import sha256_digest
 from ocisync.model.ref import legacy_signature_tag
 from ocisync.model.spec import SelectorKind
 from ocisync.oci.client import RegistryStore, open_store
-from ocisync.oci.evidence import EvidenceBudget
+from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.pack.artifact import BuiltArtifact
 from ocisync.signing import bundle, legacy
 from ocisync.signing.keys import Signer
@@ -25,16 +26,6 @@ from tests.support.artifacts import artifact
 from tests.support.trust import NOW, claims, policy
 
 CREATED = datetime(2026, 11, 23, tzinfo=UTC)
-
-
-class FixedClock:
-    """Time stands still at `NOW`."""
-
-    def now(self) -> datetime:
-        return NOW
-
-    def monotonic(self) -> float:
-        return 0.0
 
 
 class SignedRepository:
@@ -95,18 +86,14 @@ class SignedRepository:
     def judge(self, trust: TrustSet | None = None, tag: str = "production", **request: Any) -> Judgement:
         """Judge a tag."""
         budget: EvidenceBudget | None = request.pop("budget", None)
-        return examine_reference(
-            self.store,
-            trust or load_policies([self.policy()]),
-            self.request(tag, **request),
-            clock=FixedClock(),
-            budget=budget,
-        )
+        reader = partial(collect, budget=budget) if budget else collect_within_limits
+        rules = trust or load_policies([self.policy()])
+        return examine_reference(self.store, rules, self.request(tag, **request), now=NOW, collect=reader)
 
     def verify(self, trust: TrustSet | None = None, tag: str = "production", **request: Any) -> Verified:
         """Verify a tag; raises when it is refused."""
         wanted = self.request(tag, **request)
-        return verify(self.store, trust or load_policies([self.policy()]), wanted, clock=FixedClock())
+        return verify(self.store, trust or load_policies([self.policy()]), wanted, now=NOW)
 
     def request(self, tag: str = "production", **changes: Any) -> Request:
         """What to verify; `kind` is Tag unless given."""
