@@ -1,0 +1,81 @@
+"""What the tracker may do to the cluster: read one object, apply one object again.
+
+A corrected object can be a new one (it was deleted). Its uid goes to the inventory, which otherwise would take it for
+somebody else's when the artifact drops it. Before it is created the old uid is taken out, so that a kill between the
+two leaves an entry that its label and Apply entry prove.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+
+from ocisync.cluster.client import Cluster
+from ocisync.cluster.correction import Corrected, Correction, CorrectionStatus, corrected
+from ocisync.cluster.discovery import Discovery
+from ocisync.cluster.engine import Engine
+from ocisync.cluster.normalise import Target
+from ocisync.model.errors import OcisyncError, Unavailable
+from ocisync.model.resource import JsonObject, ObjectId
+
+
+class Corrections:
+    """Callbacks of the tracker. Thread-safe.
+
+    Args:
+        target_of: the target and force of a sync by its ApplySet id; None if it is gone.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        discovery: Discovery,
+        engine: Engine,
+        target_of: Callable[[str], tuple[Target, bool] | None],
+    ) -> None:
+        self._cluster = cluster
+        self._discovery = discovery
+        self._engine = engine
+        self._target_of = target_of
+        self._inventory = threading.Lock()
+
+    def read(self, object_id: ObjectId) -> JsonObject | None:
+        """One object, whole; None if there is none.
+
+        Raises:
+            Unavailable: it can't be known.
+        """
+        resource = self._discovery.resource(object_id.group, object_id.kind)
+        answer = self._cluster.request("GET", resource.path(object_id.namespace, object_id.name))
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise Unavailable(f"{object_id}: HTTP {answer.status}")
+        found: JsonObject = json.loads(answer.body)
+        return found
+
+    def correct(self, correction: Correction) -> Corrected:
+        """Apply one object again, as the sync's service account."""
+        found = self._target_of(correction.sync_id)
+        if found is None:
+            return Corrected(CorrectionStatus.WAITING, message="the sync is gone")
+        target, force = found
+        object_id, before = correction.desired.id, correction.previous.uid
+        try:
+            if not correction.uid:
+                self._note(target, object_id, "")
+            result = self._engine.apply_one(
+                correction.desired, target, uid=correction.uid, force=force, previous=correction.previous
+            )
+            if result.applied is not None and result.applied.uid != before:
+                self._note(target, object_id, result.applied.uid)
+        except OcisyncError as error:
+            return Corrected(CorrectionStatus.FAILED, message=error.message)
+        return corrected(result)
+
+    def _note(self, target: Target, object_id: ObjectId, uid: str) -> None:
+        with self._inventory:  # one writer at a time: shards are compared and swapped
+            store = self._engine.inventory(target)
+            if object_id in store.entries:
+                store.record({object_id: uid})

@@ -1,0 +1,321 @@
+"""The composition root: builds every part of the agent once, connects them, runs them until a signal.
+
+    main thread            signals, supervision
+    http                   /healthz /readyz /metrics
+    events                 sends Kubernetes Events
+    watch-*                syncs, policies, Secrets of the agent's namespace; one per owned kind, shared by all syncs
+    drift-0 … drift-1      looks at, and corrects, what the watches found
+    worker-0 … worker-N    passes over syncs; each starts 16 more while it applies
+
+Start: http → events → watches of syncs and policies → drift → workers. Stop: the reverse; running requests are
+finished, and nothing new is begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from ocisync import __version__
+from ocisync.agent.corrections import Corrections
+from ocisync.agent.events import EventRecorder, Subject
+from ocisync.agent.finalizer import Finalizers
+from ocisync.agent.http import HttpServer
+from ocisync.agent.metrics import Metrics
+from ocisync.agent.queue import WorkQueue
+from ocisync.agent.registries import Registries
+from ocisync.agent.reports import Reporter
+from ocisync.agent.status import StatusWriter
+from ocisync.agent.supervisor import Group, Supervisor
+from ocisync.agent.syncs import SYNCS, SYNCS_PATH, SyncTable
+from ocisync.agent.trust import POLICIES, POLICIES_PATH, SECRETS, TrustBoard
+from ocisync.agent.watermark import ConfigMapWatermarks
+from ocisync.agent.worker import Desk, Workshop
+from ocisync.cluster.client import Cluster
+from ocisync.cluster.correction import Effects
+from ocisync.cluster.discovery import Discovery
+from ocisync.cluster.engine import Engine
+from ocisync.cluster.health import needs_object
+from ocisync.cluster.normalise import Target
+from ocisync.cluster.tracker import Tracker
+from ocisync.cluster.watch import GroupKind, KindWatch, WatchGroup, WatchHandler
+from ocisync.flows.localcopy import LocalCopies
+from ocisync.flows.memory import Ports
+from ocisync.flows.outcome import Outcome
+from ocisync.flows.reconcile import target_of
+from ocisync.kit.log import logger
+from ocisync.kit.stop import StopToken
+from ocisync.model.errors import InvalidInput, OcisyncError
+from ocisync.model.resource import ObjectId
+from ocisync.model.spec import SyncSpec, parse_sync
+
+_LOG = logger("agent")
+
+_DRIFT_THREADS = 2
+_HEALTH_PAUSE_S = 0.3  # changes of health come in swarms
+_DRAIN_S = 25.0
+_CONNECTIONS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line chose. `http_address` empty: no HTTP. `cache_dir` None: no local copy on disk."""
+
+    namespace: str
+    cache_dir: Path | None
+    http_address: str
+    workers: int = 4
+    environ: Mapping[str, str] | None = None
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> datetime:
+        """Aware UTC wall-clock time."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards."""
+        return time.monotonic()
+
+
+class Agent:
+    """All parts of one agent."""
+
+    def __init__(self, cluster: Cluster, options: Options, stop: StopToken) -> None:
+        self._cluster = cluster
+        self._options = options
+        self._stop = stop
+        self._clock = SystemClock()
+        self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._host = socket.gethostname()
+        self.metrics = Metrics()
+        self._queue = WorkQueue()
+        self._discovery = Discovery(cluster)
+        self._engine = Engine(
+            cluster,
+            self._discovery,
+            agent_namespace=options.namespace,
+            holder=self._host,
+            version=__version__,
+            stop=stop,
+        )
+        self._events = EventRecorder(cluster, self._clock, self.metrics, host=self._host)
+        self._syncs = SyncTable(self._queue.add)
+        self._trust = TrustBoard(cluster, options.namespace, self._policies_moved, self._clock, self.metrics)
+        self._workshop = Workshop(self._desk())
+        corrections = Corrections(cluster, self._discovery, self._engine, self._target_by_id)
+        reporter = Reporter(self._events.record, self.metrics, self._workshop.subject_of, self._object_subject)
+        effects = Effects(
+            read=corrections.read, correct=corrections.correct, report=reporter.report, changed=self._health_moved
+        )
+        self._tracker = Tracker(self._clock, effects)
+        self._supervisor = Supervisor(self._groups(), stop)
+        self._watches = WatchGroup(
+            cluster,
+            lambda kind: self._discovery.resource(kind.group, kind.kind).path(),
+            self._tracker,
+            full=lambda kind: needs_object(kind.group, kind.kind),
+            rng=self._rng,
+            on_crash=lambda error: self._supervisor.crashed("watch", error),
+        )
+        self._workshop.connect(self._ports())
+        self.metrics.before_render(self._gauges)
+
+    def run(self) -> int:
+        """Run until stopped; 0 after a stop that was asked for."""
+        _LOG.info(
+            "agent starts",
+            version=__version__,
+            api_server=self._cluster.host,
+            namespace=self._options.namespace,
+            cache=str(self._options.cache_dir or "none"),
+            http=self._options.http_address or "off",
+        )
+        code = self._supervisor.run()
+        _LOG.info("agent ended", exit_code=code)
+        return code
+
+    # --- Parts ------------------------------------------------------------------------------------------------------
+
+    def _desk(self) -> Desk:
+        return Desk(
+            queue=self._queue,
+            syncs=self._syncs,
+            trust=self._trust,
+            statuses=StatusWriter(self._cluster),
+            finalizers=Finalizers(self._cluster),
+            metrics=self.metrics,
+            record=self._events.record,
+            clock=self._clock,
+            rng=self._rng,
+            stop=self._stop,
+        )
+
+    def _ports(self) -> Ports:
+        registries = Registries(self._cluster, self._stop, self._options.environ or {})
+        return Ports(
+            open_store=registries.open,
+            trust=self._trust.current,
+            dependency=self._syncs.dependency,
+            engine=self._engine,
+            tracker=self._tracker,
+            watch=lambda: self._watches.ensure(self._tracker.kinds()),
+            progress=_no_progress,
+            copies=LocalCopies(self._options.cache_dir),
+            watermarks=ConfigMapWatermarks(self._cluster, self._options.namespace),
+            clock=self._clock,
+            rng=self._rng,
+            stop=self._stop,
+        )
+
+    def _groups(self) -> list[Group]:
+        groups: list[Group] = []
+        if self._options.http_address:
+            pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics_page}
+            server = HttpServer(self._options.http_address, pages)
+            _LOG.debug("http", port=server.port)
+            groups.append(Group("http", [("http", server.run)], stop=server.stop))
+        events_stop = StopToken()
+        groups.append(
+            Group(
+                "events",
+                [("events", lambda: self._events.run(events_stop))],
+                stop=_both(events_stop.stop, self._events.wake),
+            )
+        )
+        watched: list[tuple[GroupKind, str, WatchHandler, bool]] = [
+            (SYNCS, SYNCS_PATH, self._syncs, True),
+            (POLICIES, POLICIES_PATH, self._trust, True),
+            (SECRETS, self._trust.secrets_path, self._trust, False),
+        ]
+        loops = [
+            (f"watch-{kind}", self._own_watch(kind, path, handler, full=full)) for kind, path, handler, full in watched
+        ]
+        groups.append(Group("watches", loops, stop=self._stop_watches, grace_s=3.0))
+        drift = [(f"drift-{n}", lambda: self._tracker.serve(self._stop)) for n in range(_DRIFT_THREADS)]
+        groups.append(Group("drift", drift, grace_s=5.0))
+        workers = [(f"worker-{n}", self._work) for n in range(self._options.workers)]
+        groups.append(Group("workers", workers, stop=self._queue.close, grace_s=_DRAIN_S - 10.0))
+        return groups
+
+    def _own_watch(self, kind: GroupKind, path: str, handler: WatchHandler, *, full: bool) -> Callable[[], None]:
+        watch = KindWatch(
+            self._cluster,
+            kind,
+            lambda: path,
+            handler,
+            self._stop,
+            full=full,
+            rng=random.Random(self._rng.random()),  # noqa: S311 - jitter
+            selector="",
+        )
+        return watch.run
+
+    def _work(self) -> None:
+        """A worker: nothing is judged or written before syncs and policies were seen completely."""
+        while not (self._syncs.listed.is_set() and self._trust.listed):
+            if self._stop.wait(0.05):
+                return
+        self._workshop.serve()
+
+    def _stop_watches(self) -> None:
+        self._cluster.close_streams()
+        self._watches.stop(2.0)
+
+    # --- Callbacks --------------------------------------------------------------------------------------------------
+
+    def _policies_moved(self) -> None:
+        self._workshop.wake_all()
+
+    def _health_moved(self, sync_id: str) -> None:
+        key = self._workshop.key_of(sync_id)
+        if key:
+            self._queue.add(key, after_s=_HEALTH_PAUSE_S)
+
+    def _target_by_id(self, sync_id: str) -> tuple[Target, bool] | None:
+        seen = self._syncs.get(self._workshop.key_of(sync_id))
+        if seen is None:
+            return None
+        try:
+            spec = parse_sync(seen.obj)
+        except InvalidInput:
+            return None
+        return target_of(spec), spec.force
+
+    def _object_subject(self, sync_id: str, object_id: ObjectId) -> Subject:
+        applied = self._tracker.remembered(sync_id, object_id)
+        version = object_id.group
+        with contextlib.suppress(OcisyncError):  # an Event with a vague reference is better than none
+            version = self._discovery.resource(object_id.group, object_id.kind).api_version
+        return Subject(version, object_id.kind, object_id.namespace, object_id.name, applied.uid if applied else "")
+
+    # --- HTTP -------------------------------------------------------------------------------------------------------
+
+    def _healthz(self) -> tuple[int, str]:
+        return (503, "stopping\n") if self._stop.stopped else (200, "ok\n")
+
+    def _readyz(self) -> tuple[int, str]:
+        missing = [
+            text
+            for text, good in (
+                (f"syncs: {self._syncs.trouble}", not self._syncs.trouble),
+                (f"policies: {self._trust.trouble or 'not listed yet'}", self._trust.listed),
+            )
+            if not good
+        ]
+        return (503, "; ".join(missing) + "\n") if missing else (200, "ok\n")
+
+    def _metrics_page(self) -> tuple[int, str]:
+        return 200, self.metrics.render()
+
+    def _gauges(self) -> None:
+        self.metrics.gauge("ocisync_queue_depth", self._queue.depth())
+        self.metrics.gauge("ocisync_watches", len(self._watches.kinds()))
+        self.metrics.gauge("ocisync_watch_problems", len(self._tracker.problems()))
+
+
+def run(cluster: Cluster, options: Options) -> int:
+    """Run an agent until SIGTERM or SIGINT; the exit code of the process."""
+    stop = StopToken()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    agent = Agent(cluster, options, stop)
+    watchdog = threading.Thread(target=_watchdog, args=(stop,), name="watchdog", daemon=True)
+    watchdog.start()
+    return agent.run()
+
+
+def _watchdog(stop: StopToken) -> None:
+    """End the process when it did not drain in time: a stuck request must not outlast the orchestrator's patience."""
+    while not stop.wait(3600.0):
+        pass
+    time.sleep(_DRAIN_S)
+    _LOG.error("did not drain in time", seconds=_DRAIN_S)
+    signal.raise_signal(signal.SIGKILL)
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
+
+
+def _no_progress(spec: SyncSpec, outcome: Outcome) -> None:
+    """Replaced by the workshop."""

@@ -1,0 +1,148 @@
+"""The one place that writes the status of a sync, and only when it says something new.
+
+`next_status` is pure: the status after an outcome. `StatusWriter` sends the difference as a merge patch that names
+the uid, so a sync that was deleted and created again is never given its predecessor's status.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ocisync.agent.conditions import conditions_of, read_conditions
+from ocisync.cluster.client import MERGE_PATCH, Cluster, segment
+from ocisync.cluster.memory import version_of
+from ocisync.flows.outcome import ArtifactFacts, Done, Facts, Outcome
+from ocisync.model.clock import format_rfc3339
+from ocisync.model.errors import ClusterRefused, Unavailable
+from ocisync.model.limits import FAILURES_COUNT
+from ocisync.model.resource import JsonObject
+from ocisync.model.spec import API_GROUP, SyncSpec
+
+_HISTORY = 10
+_SYNCS = f"/apis/{API_GROUP}/v1alpha1/namespaces"
+
+
+def sync_path(namespace: str, name: str) -> str:
+    """The URL path of a sync."""
+    return f"{_SYNCS}/{segment(namespace)}/artifactsyncs/{segment(name)}"
+
+
+def next_status(previous: JsonObject, outcome: Outcome, spec: SyncSpec, now: datetime) -> JsonObject:
+    """The whole status after a pass; equal to `previous` when nothing moved."""
+    facts = outcome.facts
+    conditions = conditions_of(outcome, read_conditions(previous), generation=spec.generation, now=now)
+    status: JsonObject = {
+        "observedGeneration": spec.generation,
+        "conditions": [condition.as_dict() for condition in conditions],
+        "inventory": {"objects": facts.objects, "ready": facts.health.ready},
+    }
+    for name, artifact in (
+        ("source", facts.source),
+        ("applied", facts.applied),
+        ("lastAttempted", facts.attempted),
+    ):
+        before = previous.get(name)
+        if artifact is not None:
+            status[name] = _artifact(artifact, before, now)
+        elif before is not None:
+            status[name] = before
+    if facts.failures:
+        status["failures"] = [
+            {"object": item.object, "place": item.place, "class": item.error_class, "message": item.message}
+            for item in facts.failures[:FAILURES_COUNT]
+        ]
+    history = _history(previous, outcome, facts, now)
+    if history:
+        status["history"] = history
+    if facts.plan_hash:
+        status["planHash"] = facts.plan_hash
+    if spec.requested_at:
+        status["lastHandledReconcileAt"] = spec.requested_at
+    return status
+
+
+def _artifact(artifact: ArtifactFacts, before: Any, now: datetime) -> JsonObject:
+    out: JsonObject = {"digest": artifact.digest}
+    if artifact.tag:
+        out["tag"] = artifact.tag
+    if artifact.revision:
+        out["revision"] = artifact.revision
+    if artifact.signers:
+        out["signers"] = list(artifact.signers)
+    same = isinstance(before, dict) and {key: before.get(key) for key in before if key != "time"} == out
+    out["time"] = before["time"] if same and before.get("time") else format_rfc3339(now)
+    return out
+
+
+def _history(previous: JsonObject, outcome: Outcome, facts: Facts, now: datetime) -> list[JsonObject]:
+    """Newest first. An artifact enters when all of it was applied; its outcome follows until the next enters."""
+    history: list[JsonObject] = [dict(item) for item in previous.get("history") or () if isinstance(item, dict)]
+    applied = facts.applied
+    if applied is None:
+        return history
+    word = "Succeeded" if isinstance(outcome, Done) else "Applied"
+    newest = history[0] if history else {}
+    if newest.get("digest") != applied.digest:
+        entry = {**_artifact(applied, None, now), "outcome": word}
+        return [entry, *history][:_HISTORY]
+    if newest.get("outcome") != "Succeeded" and word == "Succeeded":
+        history[0] = {**newest, "outcome": word}
+    return history
+
+
+def merge_patch(before: JsonObject, after: JsonObject) -> JsonObject:
+    """The RFC 7386 patch that turns `before` into `after`; empty if they are equal."""
+    patch: JsonObject = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            inner = merge_patch(old, value)
+            if inner:
+                patch[key] = inner
+        elif old != value or key not in before:
+            patch[key] = value
+    return patch
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The status as the server holds it now, and whether it was written."""
+
+    status: JsonObject
+    changed: bool
+    version: int = 0
+
+
+class StatusWriter:
+    """Writes statuses through one cluster connection."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def write(self, spec: SyncSpec, before: JsonObject, after: JsonObject) -> Written:
+        """Send what changed.
+
+        Raises:
+            Unavailable, ClusterRefused: it was not written; the caller tries again.
+        """
+        patch = merge_patch(before, after)
+        if not patch:
+            return Written(before, changed=False)
+        answer = self._cluster.request(
+            "PATCH",
+            f"{sync_path(spec.namespace, spec.name)}/status",
+            body=json.dumps({"metadata": {"uid": spec.uid}, "status": patch}).encode(),
+            content_type=MERGE_PATCH,
+        )
+        if answer.status in {404, 409}:
+            # Deleted, or another one of the same name: its own pass writes its status.
+            return Written(before, changed=False)
+        if answer.status >= 300:
+            message = f"status of {spec.key}: HTTP {answer.status} {answer.body[:200].decode(errors='replace')}"
+            if answer.status == 429 or answer.status >= 500:
+                raise Unavailable(message)
+            raise ClusterRefused(message, hint="does the agent's ClusterRole allow patch of artifactsyncs/status?")
+        return Written(after, changed=True, version=version_of(json.loads(answer.body)))
