@@ -171,7 +171,7 @@ def _resolve(store: Store, request: Request) -> Descriptor:
     if descriptor is None:
         raise NotFound(
             f"{request.repository} has no tag {reference!r}",
-            hint=f"list tags with `ocisync list oci://{request.repository}`",
+            hint=f"push it first: ocisync push PATH oci://{request.repository}:{request.tag}",
         )
     return descriptor
 

@@ -151,7 +151,7 @@ def load_private(data: bytes, password: bytes | None = None, *, name: str = "pri
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InvalidInput(
             f"{name}: not a private key that can be read",
-            hint="make one with `ocisync keys generate`",
+            hint="make one with `ocisync keys generate NAME`",
             reason="BadKey",
         ) from None
     _refuse_pss(der, name)
@@ -171,7 +171,7 @@ def load_public(pem: bytes | str, *, name: str = "public key") -> PublicKey:
         found = f"a {label.lower()}" if label else "no PEM block"
         if data.count(b"-----BEGIN ") > 1:
             found = "several PEM blocks"
-        hint = "write the public half with `ocisync keys public FILE`" if "PRIVATE" in label else ""
+        hint = "write the public half with `ocisync keys show FILE`" if "PRIVATE" in label else ""
         raise InvalidInput(f"{name}: expected one PUBLIC KEY PEM block, found {found}", hint=hint, reason="BadKey")
     try:
         key = serialization.load_pem_public_key(data)
@@ -207,7 +207,7 @@ def _public(key: object, name: str) -> PublicKey:
         if not isinstance(key.curve, ec.SECP256R1):
             raise InvalidInput(
                 f"{name}: curve {key.curve.name} is not supported: cosign cannot verify what it signs with it",
-                hint="use ECDSA P-256: `ocisync keys generate`",
+                hint="use ECDSA P-256: `ocisync keys generate NAME`",
                 reason="UnsupportedKey",
             )
         algorithm = "ecdsa-p256"
