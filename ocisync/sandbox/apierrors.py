@@ -87,6 +87,11 @@ def no_such_path() -> ApiError:
     return ApiError("NotFound", "404 page not found\n", plain=True)
 
 
+def no_such_resource() -> ApiError:
+    """A built-in group is there, the resource in it is not."""
+    return ApiError("NotFound", "the server could not find the requested resource", details={})
+
+
 def already_exists(group: str, resource: str, name: str, *, why: str = "") -> ApiError:
     """The name is taken."""
     text = f'{qualified(resource, group)} "{name}" already exists'

@@ -229,6 +229,8 @@ class ApiServer:
     def _find(self, group: str, version: str, plural: str) -> Resource:
         found = self.writer.catalog.find(group, version, plural)
         if found is None:
+            if any((item.group, item.version) == (group, version) for item in self.writer.builtin):
+                raise apierrors.no_such_resource()
             raise apierrors.no_such_path()
         return found
 
@@ -496,7 +498,7 @@ class ApiServer:
 
 
 def _not_allowed() -> ApiError:
-    return ApiError("MethodNotAllowed", "the server does not allow this method on the requested resource")
+    return ApiError("MethodNotAllowed", "the server does not allow this method on the requested resource", details={})
 
 
 def _verb(request: Request, name: str) -> str:
@@ -559,7 +561,7 @@ def scale_of(resource: Resource, value: Json) -> Json:
     status: dict[str, Json] = {"replicas": read(status_path) or 0}
     if selector:
         status["selector"] = selector
-    spec = {"replicas": read(spec_path) or 0}
+    spec = {"replicas": read(spec_path)} if read(spec_path) else {}
     return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
 
 

@@ -79,11 +79,6 @@ def _container(container: Json) -> None:
             http = probe.get("httpGet")
             if isinstance(http, dict):
                 _set(http, path="/", scheme="HTTP")
-    limits = _below(container, "resources", "limits")
-    if limits:
-        requests = container["resources"].setdefault("requests", {})
-        for key, value in limits.items():
-            requests.setdefault(key, value)
 
 
 def _volume(volume: Json) -> None:
@@ -138,7 +133,7 @@ def _stateful_set(value: Json) -> None:
     _set(strategy, type="RollingUpdate")
     if strategy["type"] == "RollingUpdate":
         _set(strategy, rollingUpdate={})
-        _set(strategy["rollingUpdate"], partition=0)
+        _set(strategy["rollingUpdate"], partition=0, maxUnavailable=1)
     for claim in _each(spec, "volumeClaimTemplates"):
         _set(claim, apiVersion="v1", kind="PersistentVolumeClaim")
         _claim(claim)
@@ -187,9 +182,11 @@ def _job(value: Json) -> None:
 def _cron_job(value: Json) -> None:
     spec = _below(value, "spec")
     _set(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
-    template = _below(spec, "jobTemplate", "spec")
-    if template:
-        _template(template)
+    template = spec.get("jobTemplate")
+    if isinstance(template, dict):
+        _set(template, metadata={})
+        _set(_below(template, "spec", "template"), metadata={})
+        _template(_below(template, "spec"))
 
 
 def _autoscaler(value: Json) -> None:
@@ -207,7 +204,7 @@ def _service(value: Json) -> None:
     spec = _below(value, "spec")
     _set(spec, type="ClusterIP", sessionAffinity="None")
     if spec.get("type") != "ExternalName":
-        _set(spec, internalTrafficPolicy="Cluster", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack")
+        _set(spec, internalTrafficPolicy="Cluster")
     if spec.get("type") in ("NodePort", "LoadBalancer"):
         _set(spec, externalTrafficPolicy="Cluster")
     if spec.get("type") == "LoadBalancer":
@@ -306,6 +303,10 @@ def _pod(value: Json) -> None:
     spec = _below(value, "spec")
     pod_spec(spec)
     _set(spec, enableServiceLinks=True)
+    for container in _each(spec, "containers"):
+        limits = _below(container, "resources", "limits")
+        if limits:
+            container["resources"]["requests"] = {**limits, **(container["resources"].get("requests") or {})}
 
 
 def _admission_policy(value: Json) -> None:

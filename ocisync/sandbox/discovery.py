@@ -1,6 +1,7 @@
 """Discovery: which groups, versions and resources there are, in the legacy form and as one aggregated document.
 
-`/openapi/v3` names each kind's patch parameters and no schemas: just what kubectl asks before it lets the server validate.
+`/openapi/v3` names each kind's patch parameters and no schemas: what kubectl asks for before it leaves validation to the
+server.
 """
 
 from __future__ import annotations

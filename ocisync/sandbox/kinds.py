@@ -86,7 +86,7 @@ apps/v1 | ReplicaSet replicasets rs sxg
 apps/v1 | ControllerRevision controllerrevisions - -
 batch/v1 | Job jobs - sg
 batch/v1 | CronJob cronjobs cj sg
-autoscaling/v2 | HorizontalPodAutoscaler horizontalpodautoscalers hpa s
+autoscaling/v2 | HorizontalPodAutoscaler horizontalpodautoscalers hpa sg
 policy/v1 | PodDisruptionBudget poddisruptionbudgets pdb sg
 networking.k8s.io/v1 | Ingress ingresses ing sg
 networking.k8s.io/v1 | IngressClass ingressclasses - cg

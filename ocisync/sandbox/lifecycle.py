@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 from typing import Final
 
+from ocisync.sandbox.fields import same
 from ocisync.sandbox.kinds import Resource
 from ocisync.sandbox.shapes import Json
 from ocisync.sandbox.store import Store
 
+TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 FIRST_ADDRESS: Final = 10  # last octet of the first Service address in 10.96.0.0/16
 
 
@@ -26,11 +28,16 @@ def prepare_create(resource: Resource, value: Json, store: Store) -> None:
         spec = value.setdefault("spec", {})
         spec.setdefault("serviceAccountName", "default")
         spec.setdefault("serviceAccount", spec["serviceAccountName"])
+        spec.setdefault("priority", 0)
+        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+        spec.setdefault("tolerations", []).extend(_tolerations())
+    elif table == ("apps", "daemonsets"):
+        value["metadata"].setdefault("annotations", {})[TEMPLATE_GENERATION] = "1"
     elif table == ("", "persistentvolumeclaims"):
         value["status"] = {"phase": "Pending"}
     elif table == ("batch", "jobs"):
         _own_pods(value)
-    elif table in _EMPTY_STATUS:
+    if table in _EMPTY_STATUS:
         value["status"] = dict(_EMPTY_STATUS[table])
     if table == ("", "secrets"):
         _join_string_data(value)
@@ -55,18 +62,31 @@ _EMPTY_STATUS: Final[dict[tuple[str, str], dict[str, Json]]] = {
         "expectedPods": 0,
     },
     ("networking.k8s.io", "ingresses"): {"loadBalancer": {}},
+    ("", "resourcequotas"): {},
 }
+
+
+def _tolerations() -> list[Json]:
+    names = ("not-ready", "unreachable")
+    rest = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+    return [{"key": f"node.kubernetes.io/{name}", **rest} for name in names]
 
 
 def prepare_update(resource: Resource, old: Json, value: Json) -> None:
     """Set what a change sets."""
+    if resource.table == ("apps", "daemonsets"):
+        before = (old["metadata"].get("annotations") or {}).get(TEMPLATE_GENERATION, "1")
+        moved = not same((old.get("spec") or {}).get("template"), (value.get("spec") or {}).get("template"))
+        annotations = dict(value["metadata"].get("annotations") or {})
+        annotations[TEMPLATE_GENERATION] = str(int(before) + 1) if moved else before
+        value["metadata"]["annotations"] = annotations
     if resource.table == ("", "secrets"):
         _join_string_data(value)
     if resource.table == ("", "services"):
         # A client that never saw the allocated addresses may leave them out; they stay.
         spec, before = value.get("spec") or {}, old.get("spec") or {}
         if spec.get("type") != "ExternalName":
-            for name in ("clusterIP", "clusterIPs"):
+            for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
                 if not spec.get(name) and before.get(name):
                     spec[name] = before[name]
             _keep_node_ports(spec, before)
@@ -94,6 +114,8 @@ def _allocate(value: Json, store: Store) -> None:
         number = store.revision + FIRST_ADDRESS
         spec["clusterIP"] = f"10.96.{(number >> 8) & 255}.{number & 255}"
     spec["clusterIPs"] = [spec["clusterIP"]]
+    spec.setdefault("ipFamilies", ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "SingleStack")
     if spec.get("type") in ("NodePort", "LoadBalancer"):
         for index, port in enumerate(spec.get("ports") or ()):
             port.setdefault("nodePort", 30000 + (store.revision + index) % 2768)
@@ -123,6 +145,8 @@ def _own_pods(value: Json) -> None:
         "batch.kubernetes.io/job-name": name,
     }
     spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+    if not value["metadata"].get("labels"):
+        value["metadata"]["labels"] = dict(labels)
 
 
 def _quality(spec: Json) -> str:

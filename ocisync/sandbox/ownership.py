@@ -215,15 +215,20 @@ def applied(
     now: str,
     *,
     force: bool,
+    nothing: Json | None = None,
 ) -> Applied:
-    """Apply `config` over `live`. Raises TypedError (bad config) or ConflictsError (not forced)."""
+    """Apply `config` over `live`; `nothing` is what an empty object of the kind has.
+
+    Raises TypedError for a bad config, ConflictsError when it is not forced and others own what it changes.
+    """
     errors = typed_errors(shape, config)
     if errors:
         raise TypedError("errors:\n" + "\n".join(f"  {error}" for error in errors) if len(errors) > 1 else errors[0])
     table = dict(managers)
     if not table and live:
         before = ManagerKey(BEFORE_FIRST_APPLY, UPDATE, version, key.subresource)
-        table = updated(shape, {}, live, {}, before, version, now)
+        tracked = live if key.subresource else {name: item for name, item in live.items() if name != "status"}
+        table = updated(shape, nothing or {}, tracked, {}, before, version, now)
     last = table.get(key)
     merged = merge(shape, live, config)
     table[key] = Owned(frozenset(field_set(shape, config)), version, last.time if last else "")
@@ -245,7 +250,7 @@ def applied(
     changed = not same(live, merged)
     mine = table[key].paths - _STRIPPED
     if mine:
-        table[key] = Owned(mine, version, now if changed else table[key].time or now)
+        table[key] = Owned(mine, version, now if changed else table[key].time)
     else:
         del table[key]
     return Applied(merged, table, changed)
@@ -265,14 +270,15 @@ def _pruned(shape: Shape, merged: Json, table: Managers, last: PathSet) -> Json:
     return remove(shape, merged, (merged_set - pruned_set) & dropped)
 
 
-def scaled(managers: Managers, path: Path, key: ManagerKey, version: str) -> Managers:
-    """Return the table after a scale by `key` changed the value at `path`; the new entry has no time."""
+def scaled(managers: Managers, path: Path, key: ManagerKey | None, version: str) -> Managers:
+    """Return the table after a scale by `key` (None: by nobody) changed `path`; the new entry has no time."""
     table: Managers = {}
     for other, owned in managers.items():
         left = owned.paths - {path}
         if left:
             table[other] = owned if len(left) == len(owned.paths) else replace(owned, paths=left)
-    table[key] = Owned(frozenset({path}), version, "")
+    if key is not None:
+        table[key] = Owned(frozenset({path}), version, "")
     return table
 
 

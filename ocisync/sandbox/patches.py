@@ -61,7 +61,10 @@ def _operate(document: Json, operation: Json) -> Json:
 
 
 def _failed(message: str) -> ApiError:
-    return ApiError("Invalid", f"the server rejected our request due to an error in our request: {message}")
+    # The real server keeps the cause to itself; it is kept here for whoever reads the exception.
+    error = ApiError("Invalid", "the server rejected our request due to an error in our request", details={})
+    error.add_note(message)
+    return error
 
 
 def _check(document: Json, path: str, wanted: Json) -> None:

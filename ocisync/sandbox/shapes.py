@@ -37,6 +37,7 @@ class Shape:
     merge_key: str = ""  # strategic merge patch
     merge_scalars: bool = False
     schema: Mapping[str, Json] = field(default_factory=dict)  # CRD: the node's own schema, for value checks
+    name: str = ""  # struct: the Go type, for messages
 
     def child(self, name: str) -> Shape | None:
         """Return the shape of a field or key; None when it is not declared."""
@@ -57,7 +58,12 @@ def builtin_shapes() -> dict[str, Shape]:
     """Return `group/version/Kind` (core: `version/Kind`) -> shape of every built-in kind."""
     document = json.loads(resources.files("ocisync.sandbox").joinpath("builtin.json").read_text())
     definitions = {
-        name: Shape("struct", atomic=spec.get("m") == "atomic", required=tuple(spec.get("r", ())))
+        name: Shape(
+            "struct",
+            atomic=spec.get("m") == "atomic",
+            required=tuple(spec.get("r", ())),
+            name=name.rpartition(":")[2].rpartition(".")[2],
+        )
         for name, spec in document["defs"].items()
     }
     for name, spec in document["defs"].items():
@@ -96,6 +102,29 @@ def _builtin(spec: Json, definitions: Mapping[str, Shape]) -> Shape:
 
 
 _KEY_DEFAULTS: Final[dict[str, Json]] = {"protocol": "TCP"}  # the only defaulted key of the built-in kinds
+
+
+_ALWAYS_THERE: Final = frozenset(
+    (
+        "spec", "status", "metadata", "strategy", "updateStrategy", "template", "jobTemplate", "resources",
+        "loadBalancer", "scaleTargetRef", "podSelector", "source", "involvedObject",
+    )
+)  # fmt: skip
+
+
+def zero(shape: Shape) -> Json:
+    """Return what an empty object of a built-in kind already has.
+
+    The real server compares a new object with an empty one of its Go type, whose plain structs are there, though empty.
+    They count as unchanged, so whoever creates the object does not own them as such.
+    """
+    made: dict[str, Json] = {}
+    for name, child in shape.fields.items():
+        if child.kind == "struct" and name in _ALWAYS_THERE:
+            made[name] = zero(child)
+        elif name == "containers":
+            made[name] = None
+    return made
 
 
 def crd_shape(schema: Mapping[str, Json] | None) -> Shape:

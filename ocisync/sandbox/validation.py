@@ -23,7 +23,6 @@ from ocisync.sandbox.selectors import matches_selector
 from ocisync.sandbox.shapes import Json, Shape
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_LABEL_1035: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
@@ -37,11 +36,6 @@ SUBDOMAIN_WORDS: Final = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
     "and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-LABEL_1035_WORDS: Final = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
 VALUE_WORDS: Final = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
@@ -116,29 +110,32 @@ def _nullable(shape: Shape, key: str) -> bool:
 _GO_TYPES: Final = {"s": "string", "i": "int32", "n": "float64", "b": "bool", "t": "v1.Time"}
 
 
-def wrong_types(shape: Shape, value: Json, path: str = "") -> Iterator[str]:
-    """Yield one sentence for each value whose type cannot be decoded."""
+def wrong_types(shape: Shape, value: Json, path: str = "", owner: str = "") -> Iterator[str]:
+    """Yield one sentence for each value whose type cannot be decoded; `owner` is the Go struct around it."""
     if value is None or shape.kind == "any":
         return
     if shape.kind == "scalar":
         wrong = scalar_problem(shape.scalar, value) or (shape.scalar == "i" and isinstance(value, float))
         if wrong:
-            yield f"json: cannot unmarshal {_json_type(value)} into Go struct field {path} of type " + _GO_TYPES.get(
-                shape.scalar, "string"
-            )
+            yield _undecodable(value, owner, path, _GO_TYPES.get(shape.scalar, "string"))
     elif shape.kind == "list":
         if not isinstance(value, list):
-            yield f"json: cannot unmarshal {_json_type(value)} into Go struct field {path} of type []interface {{}}"
+            yield _undecodable(value, owner, path, "[]interface {}")
             return
         for item in value:
-            yield from wrong_types(shape.element or shape, item, path)
+            yield from wrong_types(shape.element or shape, item, path, owner)
     elif not isinstance(value, dict):
-        yield f"json: cannot unmarshal {_json_type(value)} into Go struct field {path} of type map[string]any"
+        yield _undecodable(value, owner, path, shape.name or "map[string]interface {}")
     else:
         for key, item in value.items():
             child = shape.child(key)
             if child is not None:
-                yield from wrong_types(child, item, f"{path}.{key}" if path else key)
+                below = path if shape.kind == "dict" else f"{path}.{key}" if path else key
+                yield from wrong_types(child, item, below, shape.name or owner)
+
+
+def _undecodable(value: Json, owner: str, path: str, wanted: str) -> str:
+    return f"json: cannot unmarshal {_json_type(value)} into Go struct field {owner}.{path} of type {wanted}"
 
 
 def _json_type(value: Json) -> str:
@@ -148,8 +145,7 @@ def _json_type(value: Json) -> str:
 
 # -- metadata ---------------------------------------------------------------------------------------
 
-_LABEL_NAMES: Final = frozenset({("", "namespaces")})
-_LABEL_1035_NAMES: Final = frozenset({("", "services")})
+_LABEL_NAMES: Final = frozenset({("", "namespaces"), ("", "services")})
 _FREE_NAMES: Final = frozenset(
     ("rbac.authorization.k8s.io", plural) for plural in ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
 )
@@ -189,8 +185,6 @@ def _check_name(resource: Resource, name: str) -> Findings:
         return
     if resource.table in _LABEL_NAMES:
         pattern, words, longest = _LABEL, LABEL_WORDS, 63
-    elif resource.table in _LABEL_1035_NAMES:
-        pattern, words, longest = _LABEL_1035, LABEL_1035_WORDS, 63
     else:
         pattern, words, longest = _SUBDOMAIN, SUBDOMAIN_WORDS, 253
     if pattern.fullmatch(name) is None:
@@ -249,8 +243,9 @@ def _check_workload(value: Json) -> Findings:
         yield required("spec.selector")
     elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield invalid_value("spec.selector", selector, "empty selector is invalid for deployment")
-    elif not matches_selector(selector, labels):
-        yield invalid_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    if not selector or not matches_selector(selector, labels):
+        why = "`selector` does not match template `labels`"
+        yield invalid_value("spec.template.metadata.labels", labels or None, why)
     yield from _check_pod_spec(_below(spec, "template", "spec") or {}, "spec.template.spec")
 
 
@@ -258,12 +253,7 @@ def _check_job(value: Json) -> Findings:
     spec = _below(value, "spec", "template", "spec") or {}
     yield from _check_pod_spec(spec, "spec.template.spec")
     if spec.get("restartPolicy") not in ("OnFailure", "Never"):
-        have = spec.get("restartPolicy") or ""
-        text = 'Required value: valid values: "OnFailure", "Never"'
-        if have:
-            yield not_supported("spec.template.spec.restartPolicy", have, ("OnFailure", "Never"))
-        else:
-            yield Cause("FieldValueRequired", "spec.template.spec.restartPolicy", text)
+        yield required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
 
 
 def _check_cron_job(value: Json) -> Findings:
@@ -359,25 +349,16 @@ _CHECKS: Final[Mapping[tuple[str, str], Callable[[Json], Findings]]] = {
     ("autoscaling", "horizontalpodautoscalers"): _check_autoscaler,
 }
 
-_STATEFUL_WORDS: Final = (
-    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
-    "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
-)
-_STATEFUL_FREE: Final = frozenset(
-    (
-        "replicas",
-        "ordinals",
-        "template",
-        "updateStrategy",
-        "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy",
-        "minReadySeconds",
-    )
-)
 _IMMUTABLE: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("apps", "deployments"): ("spec.selector",),
     ("apps", "daemonsets"): ("spec.selector",),
     ("apps", "replicasets"): ("spec.selector",),
+    ("apps", "statefulsets"): (
+        "spec.selector",
+        "spec.volumeClaimTemplates",
+        "spec.serviceName",
+        "spec.podManagementPolicy",
+    ),
     ("batch", "jobs"): ("spec.completions", "spec.selector", "spec.template", "spec.completionMode"),
     ("", "secrets"): ("type",),
     ("storage.k8s.io", "storageclasses"): ("provisioner", "reclaimPolicy", "volumeBindingMode", "parameters"),
@@ -395,11 +376,6 @@ def check_changes(resource: Resource, old: Json, new: Json) -> Findings:
         if not same(_below(old, *parts), _below(new, *parts)):
             words = "cannot change roleRef" if path == "roleRef" else "field is immutable"
             yield invalid_value(path, _below(new, *parts), words)
-    if resource.table == ("apps", "statefulsets"):
-        before = {key: item for key, item in (old.get("spec") or {}).items() if key not in _STATEFUL_FREE}
-        after = {key: item for key, item in (new.get("spec") or {}).items() if key not in _STATEFUL_FREE}
-        if not same(before, after):
-            yield forbidden_value("spec", _STATEFUL_WORDS)
     if resource.table == ("", "services"):
         before, after = _below(old, "spec", "clusterIP"), _below(new, "spec", "clusterIP")
         kinds = {_below(old, "spec", "type"), _below(new, "spec", "type")}

@@ -182,8 +182,7 @@ class Workloads:
             if _available(current) >= spec["replicas"]:
                 for item in old:
                     self._resize(item, 0)
-            self._note_revision(stored, current)
-        self._deployment_status(stored.value["metadata"]["namespace"], metadata["name"])
+        self._deployment_status(metadata["namespace"], metadata["name"])
 
     def _new_replica_set(self, owner: Stored, name: str, revision: int) -> Stored:
         metadata, spec = owner.value["metadata"], owner.value["spec"]
@@ -214,14 +213,6 @@ class Workloads:
             metadata = stored.value["metadata"]
             patch = {"spec": {"replicas": replicas}}
             resource, options = self._resource(REPLICA_SETS), Options(MANAGER, validation="Ignore")
-            self._writer.patch(resource, metadata["namespace"], metadata["name"], MERGE_PATCH, patch, options)
-
-    def _note_revision(self, stored: Stored, current: Stored) -> None:
-        revision = _annotations(current).get(REVISION, "1")
-        if _annotations(stored).get(REVISION) != revision:
-            metadata = stored.value["metadata"]
-            patch = {"metadata": {"annotations": {REVISION: revision}}}
-            resource, options = self._resource(("apps", "deployments")), Options(MANAGER, validation="Ignore")
             self._writer.patch(resource, metadata["namespace"], metadata["name"], MERGE_PATCH, patch, options)
 
     def _deployment_status(self, namespace: str, name: str) -> None:
@@ -262,8 +253,10 @@ class Workloads:
             "availableReplicas": available,
             "unavailableReplicas": max(max(total, spec["replicas"]) - available, 0),
         }
-        status |= {key: number for key, number in counts.items() if number} | {"conditions": conditions}
-        self._writer.set_status(resource, stored, status, MANAGER)
+        status |= {key: number for key, number in counts.items() if number}
+        status |= {"terminatingReplicas": 0, "conditions": conditions}
+        annotations = {REVISION: _annotations(current[0]).get(REVISION, "1")} if current else None
+        self._writer.set_status(resource, stored, status, MANAGER, annotations)
 
     # -- ReplicaSet -------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from ocisync.sandbox.defaults import default_builtin, default_custom
 from ocisync.sandbox.fields import Path, TypedError, same
 from ocisync.sandbox.kinds import Catalog, Resource, builtin_resources
 from ocisync.sandbox.ownership import APPLY, UPDATE, ConflictsError, ManagerKey, Managers
-from ocisync.sandbox.shapes import Json
+from ocisync.sandbox.shapes import Json, zero
 from ocisync.sandbox.store import Key, Store, Stored, Table
 from ocisync.sandbox.validation import check, strip_nulls, strip_unknown, unknown_fields, wrong_types
 
@@ -103,7 +103,7 @@ class Writer:
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = metadata["generateName"] + secrets.token_hex(3)[:5]
         if metadata.get("resourceVersion"):
-            raise apierrors.bad_request("resourceVersion should not be set on objects to be created")
+            raise ApiError("", "resourceVersion should not be set on objects to be created")
         key = ManagerKey(options.manager, UPDATE, resource.api_version)
         with self.store.lock:
             self._check_new(resource, namespace, metadata.get("name", ""), options)
@@ -112,7 +112,7 @@ class Writer:
                 value.pop("status", None)
             self._default(resource, value)
             managers = ownership.updated(
-                resource.shape, {}, value, _readable(entries), key, resource.api_version, self.now()
+                resource.shape, _nothing(resource), value, _readable(entries), key, resource.api_version, self.now()
             )
             return self._insert(resource, namespace, value, managers, options, warnings)
 
@@ -233,16 +233,28 @@ class Writer:
         )
         return self._store_successor(resource, stored, value, managers, options, warnings)
 
-    def set_status(self, resource: Resource, stored: Stored, status: Json, manager: str) -> Stored:
-        """Replace the status of an object as a controller does; short, because nothing a client sent is judged."""
+    def set_status(
+        self,
+        resource: Resource,
+        stored: Stored,
+        status: Json,
+        manager: str,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Stored:
+        """Replace the status of an object, and set annotations, as a controller does through the status subresource.
+
+        Short, because nothing a client sent is judged.
+        """
         with self.store.lock:
             if self.table(resource).objects.get(_key_of(stored)) is not stored:
                 raise apierrors.stale_version(resource.group, resource.plural, stored.value["metadata"]["name"])
-            if same(stored.value.get("status"), status):
-                return stored
             bare = {key: item for key, item in stored.value["metadata"].items() if key != "managedFields"}
             before = {**stored.value, "metadata": bare}
             value = {**before, "metadata": dict(bare), "status": status}
+            if annotations:
+                value["metadata"]["annotations"] = {**(bare.get("annotations") or {}), **annotations}
+            if same(before, value):
+                return stored
             key = ManagerKey(manager, UPDATE, resource.api_version, "status" if resource.status else "")
             managers = ownership.tracked_update(
                 resource.shape, before, value, stored.managers, key, resource.api_version, self.now(), exists=True
@@ -296,11 +308,11 @@ class Writer:
         self, resource: Resource, namespace: str, name: str, config: Json, options: Options, subresource: str = ""
     ) -> Outcome:
         """Server-side apply."""
-        if isinstance(config, dict) and config.get("apiVersion") not in (None, resource.api_version):
-            raise apierrors.bad_request(
-                "Incorrect version specified in apply patch. "
-                f"Specified patch version: {config['apiVersion']}, expected: {resource.api_version}"
-            )
+        if isinstance(config, dict):
+            kind, version = config.get("kind") or resource.kind, config.get("apiVersion") or resource.api_version
+            if (kind, version) != (resource.kind, resource.api_version):
+                raise apierrors.bad_request(f"invalid object type: {_slashed(version)}, Kind={kind}")
+        sent = config
         config = self._identify(resource, namespace, name, config)
         if config["metadata"].get("managedFields") is not None:
             raise apierrors.bad_request("metadata.managedFields must be nil")
@@ -308,16 +320,25 @@ class Writer:
             config = {key: item for key, item in config.items() if key in ("apiVersion", "kind", "metadata", "status")}
         elif resource.status and "status" in config:
             config = {key: item for key, item in config.items() if key != "status"}
-        with self.store.lock:
-            stored = self.table(resource).objects.get((namespace, name))
-            if stored is None:
-                return self._apply_new(resource, namespace, name, config, options, subresource)
-            return self._apply_over(resource, stored, config, options, subresource)
+        try:
+            with self.store.lock:
+                stored = self.table(resource).objects.get((namespace, name))
+                if stored is None:
+                    return self._apply_new(resource, namespace, name, config, options, subresource)
+                return self._apply_over(resource, stored, config, options, subresource)
+        except TypedError as err:
+            home = (sent.get("metadata") or {}).get("namespace", "")
+            place = f"{home}/{name}; {_slashed(resource.api_version)}, Kind={resource.kind}"
+            raise ApiError("", f"failed to create typed patch object ({place}): {err}") from err
 
     def _merged(
         self, resource: Resource, live: Json, config: Json, managers: Managers, options: Options, subresource: str
     ) -> ownership.Applied:
         key = ManagerKey(options.manager, APPLY, "", subresource)
+        uid, live_uid = config["metadata"].get("uid"), live.get("metadata", {}).get("uid")
+        if uid and live_uid and uid != live_uid:
+            cause = apierrors.invalid_value("metadata.uid", uid, "field is immutable")
+            raise apierrors.invalid(resource.group, resource.kind, live["metadata"]["name"], [cause])
         try:
             return ownership.applied(
                 resource.shape,
@@ -328,12 +349,8 @@ class Writer:
                 resource.api_version,
                 self.now(),
                 force=options.force,
+                nothing=_nothing(resource),
             )
-        except TypedError as err:
-            name = config["metadata"].get("name", "")
-            place = f"{config['metadata'].get('namespace', '')}/{name}; {resource.api_version}, Kind={resource.kind}"
-            message = f"failed to create typed patch object ({place}): {err}"
-            raise ApiError("", message) from err
         except ConflictsError as err:
             details = {"causes": err.causes()}
             raise ApiError("Conflict", err.message(), details=details) from err
@@ -357,7 +374,7 @@ class Writer:
     def _apply_over(
         self, resource: Resource, stored: Stored, config: Json, options: Options, subresource: str
     ) -> Outcome:
-        self._check_versions(resource, stored, config["metadata"])
+        self._check_versions(resource, stored, {**config["metadata"], "uid": ""})
         old = stored.value
         live = {**old, "metadata": {k: v for k, v in old["metadata"].items() if k != "managedFields"}}
         result = self._merged(resource, live, config, stored.managers, options, subresource)
@@ -391,7 +408,9 @@ class Writer:
         if operation == APPLY and holders and not options.force:
             conflicts = ConflictsError({other: {elements} for other in holders}, stored.managers)
             raise ApiError("Conflict", conflicts.message(), details={"causes": conflicts.causes()})
-        managers = ownership.scaled(stored.managers, elements, key, resource.api_version) if stored.managers else {}
+        # A Scale omits zero replicas, so scaling to zero takes the field from its owners and gives it to nobody.
+        taker = key if replicas else None
+        managers = ownership.scaled(stored.managers, elements, taker, resource.api_version) if stored.managers else {}
         return self._store_successor(resource, stored, value, managers, options, [])
 
     # -- delete -----------------------------------------------------------------------------------
@@ -432,14 +451,17 @@ class Writer:
         metadata = stored.value["metadata"]
         why = ""
         if deletion.uid and deletion.uid != stored.uid:
-            why = f"Precondition failed: UID in precondition: {deletion.uid}, UID in object meta: {stored.uid}"
+            why = (
+                f"the UID in the precondition ({deletion.uid}) does not match the UID in record ({stored.uid}). "
+                "The object might have been deleted and then recreated"
+            )
         elif deletion.resource_version and deletion.resource_version != metadata["resourceVersion"]:
             why = (
-                f"Precondition failed: ResourceVersion in precondition: {deletion.resource_version}, "
-                f"ResourceVersion in object meta: {metadata['resourceVersion']}"
+                f"the ResourceVersion in the precondition ({deletion.resource_version}) does not match the "
+                f"ResourceVersion in record ({metadata['resourceVersion']}). The object might have been modified"
             )
         if why:
-            raise apierrors.conflict(resource.group, resource.plural, metadata["name"], why)
+            raise apierrors.conflict(resource.group, resource.kind, metadata["name"], why)
 
     # -- shared steps -----------------------------------------------------------------------------
 
@@ -505,6 +527,11 @@ class Writer:
             value["metadata"]["managedFields"] = ownership.encode_managers(managers)
 
 
+def _slashed(api_version: str) -> str:
+    """Write an apiVersion as the real server's log form: the core group is the empty name before the slash."""
+    return api_version if "/" in api_version else f"/{api_version}"
+
+
 def patched(resource: Resource, value: Json, media_type: str, body: Json) -> Json:
     """Return a value with a patch applied. Raises ApiError for a patch type that the kind does not take."""
     if media_type == JSON_PATCH:
@@ -516,7 +543,12 @@ def patched(resource: Resource, value: Json, media_type: str, body: Json) -> Jso
     known = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH] + ([] if resource.custom else [STRATEGIC_PATCH])
     listed = ", ".join(sorted(known))
     text = f"the body of the request was in an unknown format - accepted media types include: {listed}"
-    raise ApiError("UnsupportedMediaType", text)
+    raise ApiError("UnsupportedMediaType", text, details={})
+
+
+def _nothing(resource: Resource) -> Json:
+    """Return what a creation is compared with."""
+    return {} if resource.custom else zero(resource.shape)
 
 
 def _key_of(stored: Stored) -> Key:
