@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from ocisync.flows.trust import trust_keys
+from ocisync.flows.trust import load_policies, trust_keys
 from ocisync.model.artifact import VerdictReason
 from ocisync.model.evidence import RawSignature
 from ocisync.model.spec import SelectorKind
+from ocisync.policy.evaluate import judge
 from ocisync.policy.explain import as_json, render_text
+from ocisync.signing.check import examine
 from tests.support.trust import (
     DIGEST,
     NOW,
@@ -280,6 +283,14 @@ def test_a_stranger_cannot_stop_writes_by_naming_a_denied_revision() -> None:
     denied = policy(deny={"revisions": [COMMIT]})
     made = bundle_of(signer("stranger"), with_claims=claims(revision=COMMIT))
     assert judged([denied], bundle_of(CI), made).allowed
+
+
+def test_only_sound_signatures_of_authorities_are_asked_for_a_denied_revision() -> None:
+    trust = load_policies([policy(deny={"revisions": [COMMIT]})])
+    good = examine(bundle_of(CI), trust.keys, DIGEST)
+    stranger = replace(good, signer=RELEASE.fingerprint, claims=(("dev.ocisync.revision", COMMIT),))
+    damaged = replace(stranger, signer=CI.fingerprint, problem="damaged")
+    assert judge(trust.select(REPOSITORY), [good, stranger, damaged], subject(), NOW, 0).allowed
 
 
 def test_a_denied_key_does_not_spoil_a_good_signature_beside_it() -> None:

@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from ocisync.kit.strictjson import Malformed
 from ocisync.model.descriptor import BUNDLE_V03, BUNDLE_V03_PARAMETER, IN_TOTO_PAYLOAD_TYPE, SIGN_PREDICATE
 from ocisync.model.digest import sha256_digest
 from ocisync.model.evidence import Evidence, RawSignature, SignatureFormat
+from ocisync.signing.bundle import strict_base64
 from ocisync.signing.check import examine
 from ocisync.signing.keys import KeyAlgorithm, Signer
 from ocisync.signing.statement import pae, statement
@@ -224,6 +226,13 @@ def test_claims_come_from_the_signed_part_of_both_formats() -> None:
 
 def test_a_legacy_payload_states_its_repository() -> None:
     assert examine(legacy_of(KEY), [KEY.public], DIGEST).docker_reference == REPOSITORY
+
+
+@pytest.mark.parametrize("text", ["QR==", "QQ", "QQ== ", "_-__", "", None, 1], ids=repr)
+def test_base64_has_one_form(text: object) -> None:
+    assert strict_base64("QQ==", "sig") == b"A"
+    with pytest.raises(Malformed):
+        strict_base64(text, "sig")
 
 
 def test_huge_input_is_refused_before_it_is_parsed() -> None:
