@@ -260,6 +260,5 @@ def test_distribution_with_passwords(tmp_path: Path) -> None:
             assert push_image(store, "v1") == store.resolve("v1")
         with open_store(f"{registry.host}/shop/config", quick()) as store, pytest.raises(AccessDenied):
             store.resolve("v1")
-        assert caught.value.reason == "UntrustedRealm"
     finally:
         registry.stop()
