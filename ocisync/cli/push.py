@@ -1,0 +1,232 @@
+"""`ocisync push`: one commit's manifests become one signed artifact."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocisync.cli import output, secrets
+from ocisync.cli.clock import SystemClock
+from ocisync.cli.options import common_options, environment, output_option, registry_options
+from ocisync.model.errors import InvalidInput, UsageError
+from ocisync.model.limits import YAML_BYTES
+from ocisync.model.ref import Reference, parse_reference
+from ocisync.model.spec import parse_duration
+
+if TYPE_CHECKING:
+    from ocisync.flows.publish import PublishResult, Source
+    from ocisync.signing.keys import Signer
+
+_FLAGS_OF_A_SOURCE = ("use_git", "revision", "rev", "ref", "source", "allow_dirty")
+
+
+def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE")
+        out[name] = text
+    return out
+
+
+@click.command("push")
+@click.argument("arguments", nargs=-1, required=True, metavar="[PATH] oci://HOST/REPOSITORY[:TAG]…")
+@click.option(
+    "--sign-key",
+    "--key",
+    "key_files",
+    multiple=True,
+    metavar="FILE",
+    help="Private key to sign with (file or env://NAME); repeat for more.",
+)
+@click.option("--legacy-signature", is_flag=True, help="Also write the signature in cosign 2's form (.sig tag).")
+@click.option(
+    "-a",
+    "--annotation",
+    "annotations",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=VALUE",
+    help="Annotation of the manifest.",
+)
+@click.option("--claim", "claims", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Claim to be signed.")
+@click.option("--expires", default="", metavar="DURATION", help="Let the signature end after a time like 720h.")
+@click.option("--rev", default="HEAD", show_default=True, help="Commit to publish.")
+@click.option("--ref", default="", help="Branch or tag to name in the revision (default: CI variables, tag, branch).")
+@click.option("--source", default="", help="URL of the Git repository to name (default: CI variables, remote).")
+@click.option(
+    "--allow-dirty", is_flag=True, help="Publish the work tree although it differs from the commit; marked -dirty."
+)
+@click.option(
+    "--no-git",
+    "use_git",
+    flag_value=False,
+    default=True,
+    type=bool,
+    help="Publish a plain directory; needs --revision.",
+)
+@click.option("--revision", default="", help="Name of content that is not from Git.")
+@click.option(
+    "--allow-plain-secret",
+    "plain_secrets",
+    multiple=True,
+    metavar="NAMESPACE/NAME",
+    help="A Secret that may be published readable.",
+)
+@click.option(
+    "--profile", type=click.Choice(["oci", "flux"]), default="oci", show_default=True, help="Media types to write."
+)
+@click.option("--force-tag", is_flag=True, help="Move version tags too, and publish older commits.")
+@click.option("--if-changed", is_flag=True, help="Do nothing if the tags hold equal content, of whatever commit.")
+@click.option("--dry-run", is_flag=True, help="Check, build and compare; write nothing.")
+@output_option("text", "json", "yaml", "name")
+@registry_options
+@common_options
+def command(
+    arguments: tuple[str, ...],
+    key_files: tuple[str, ...],
+    legacy_signature: bool,
+    annotations: dict[str, str],
+    claims: dict[str, str],
+    expires: str,
+    plain_secrets: tuple[str, ...],
+    profile: str,
+    force_tag: bool,
+    if_changed: bool,
+    dry_run: bool,
+    form: str,
+    quiet: bool,
+    **rest: Any,
+) -> None:
+    """Publish the manifests of one commit as one signed, immutable artifact.
+
+    PATH (default: the current directory) is read from the committed tree, never from the work tree; `-` reads
+    manifests from stdin. Everything is checked before anything is uploaded. Several references of one repository
+    set several tags; `sha-<commit>` is always added. The same commit again uploads nothing.
+
+    \b
+    Examples:
+      ocisync push deploy/production oci://registry.example/shop:1.4.0 --sign-key release.key
+      ocisync push oci://ghcr.io/acme/shop:staging --sign-key env://RELEASE_KEY -o json
+      ocisync push deploy oci://registry.example/shop:1.4.0 oci://registry.example/shop:production --sign-key k
+      helm template shop ./chart | ocisync push - oci://localhost:5000/shop:dev --revision local --sign-key dev.key
+
+    \b
+    Exit codes: 0 published or unchanged · 1 findings · 2 usage · 4 refused (dirty tree, immutable tag) · 6 login
+      missing · 7 registry not reachable
+    """
+    path, targets = _targets(arguments)
+    source_flags = {name: rest.pop(name) for name in _FLAGS_OF_A_SOURCE}
+    _publish(path, targets, source_flags, rest, key_files, form, quiet=quiet, options={
+        "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
+        "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
+        "if_changed": if_changed, "dry_run": dry_run,
+    })  # fmt: skip
+
+
+def _expiry(text: str) -> datetime | None:
+    return datetime.now(UTC) + timedelta(seconds=parse_duration(text, "--expires")) if text else None
+
+
+def _targets(arguments: tuple[str, ...]) -> tuple[str, list[Reference]]:
+    """Split PATH from the references. All references must be of one repository, and none may name a digest."""
+    first_is_path = not arguments[0].startswith("oci://") and (
+        len(arguments) > 1 or Path(arguments[0]).exists() or arguments[0] == "-"
+    )
+    path, texts = (arguments[0], arguments[1:]) if first_is_path else (".", arguments)
+    if not texts:
+        raise UsageError(f"no reference to push {path} to", hint=f"ocisync push {path} oci://HOST/REPOSITORY:TAG")
+    targets = [parse_reference(text) for text in texts]
+    for target in targets:
+        if target.digest:
+            raise UsageError(f"{target} names a digest: the content decides the digest", hint="name a tag, or nothing")
+        if target.repository != targets[0].repository:
+            raise UsageError(f"one push goes to one repository, not to {targets[0].repository} and {target.repository}")
+    return path, targets
+
+
+def _publish(
+    path: str,
+    targets: list[Reference],
+    source_flags: dict[str, Any],
+    registry: dict[str, Any],
+    key_files: tuple[str, ...],
+    form: str,
+    *,
+    quiet: bool,
+    options: dict[str, Any],
+) -> None:
+    from ocisync.cli.registry import open_registry
+    from ocisync.flows import publish
+
+    source = _source(path, source_flags)
+    signers = _signers(key_files)
+    with output.progress(f"Publishing {targets[0].repository}", quiet=quiet) as step:
+        result = publish.publish(
+            publish.PublishRequest(
+                store=open_registry(targets[0], **registry),
+                source=source,
+                clock=SystemClock(),
+                tags=tuple(dict.fromkeys(target.tag for target in targets if target.tag)),
+                signers=signers,
+                progress=lambda stage, message: step(message or stage.value),
+                **options,
+            )
+        )
+    for finding in result.warnings:
+        output.warning_text(str(finding))
+    for text in result.notes:
+        output.warning_text(text)
+    output.emit(result.as_json(), form, name=result.reference, text=lambda: _text(result))
+    if not quiet and form == "text":
+        _suggest(result)
+
+
+def _source(path: str, flags: dict[str, Any]) -> Source:
+    from ocisync.flows.publish import Source
+
+    if path != "-":
+        return Source(environ=environment(), path=Path(path), **flags)
+    data = sys.stdin.buffer.read(YAML_BYTES + 1)
+    if len(data) > YAML_BYTES:
+        raise InvalidInput(f"stdin holds more than {YAML_BYTES >> 20} MiB")
+    return Source(environ=environment(), path=None, data=data, **{**flags, "use_git": False})
+
+
+def _signers(key_files: tuple[str, ...]) -> tuple[Signer, ...]:
+    if not key_files:
+        return ()
+    from ocisync.signing import keys
+
+    signers = []
+    for name in key_files:
+        data = secrets.read_key(name)
+        signers.append(keys.load_private(data, secrets.existing_password(name, data), name=name))
+    return tuple(signers)
+
+
+def _text(result: PublishResult) -> str:
+    state = "unchanged" if result.unchanged else "would publish" if result.dry_run else "published"
+    lines = [f"{state}  {result.reference}"]
+    if result.tags:
+        lines.append(f"tags      {' '.join(result.tags)}")
+    lines.append(f"revision  {result.revision}")
+    lines.append(f"content   {result.objects} objects in {result.files} files, {result.layer_bytes:,} bytes packed")
+    keys = sorted({f"{item.signer[:19]}… ({item.format.value})" for item in result.signatures})
+    lines.append(f"signed    {', '.join(keys) or 'no'}")
+    return "\n".join(lines)
+
+
+def _suggest(result: PublishResult) -> None:
+    tag = next((name for name in result.tags if not name.startswith("sha-")), "")
+    name = f"{result.repository}:{tag}" if tag else result.reference
+    if not result.signatures:
+        output.warning_text("not signed: no policy will accept it")
+        output.hint_text("add --sign-key FILE (make one with: ocisync keys generate NAME)")
+    else:
+        output.hint_text(f"ocisync verify oci://{name} --key FILE.pub")
