@@ -213,7 +213,10 @@ def _below(value: Json, *path: str) -> Json:
     return value
 
 
-def _check_pod_spec(spec: Json, path: str) -> Findings:
+def _check_pod_spec(spec: Json, path: str, claims: Json = ()) -> Findings:
+    """Check a pod template. `claims`: a StatefulSet's claim templates, which are volumes too."""
+    volumes = {_below(volume, "name") for volume in _below(spec, "volumes") or ()}
+    volumes |= {_below(claim, "metadata", "name") for claim in claims or ()}
     containers = _below(spec, "containers")
     if not containers:
         yield required(f"{path}.containers")
@@ -227,7 +230,6 @@ def _check_pod_spec(spec: Json, path: str) -> Findings:
             if not container.get("image"):
                 yield required(f"{here}.image")
             for at, mount in enumerate(container.get("volumeMounts") or ()):
-                volumes = {volume.get("name") for volume in _below(spec, "volumes") or ()}
                 if mount.get("name") not in volumes:
                     where = f"{here}.volumeMounts[{at}].name"
                     yield Cause("FieldValueNotFound", where, f'Not found: "{mount.get("name")}"')
@@ -246,7 +248,8 @@ def _check_workload(value: Json) -> Findings:
     if not selector or not matches_selector(selector, labels):
         why = "`selector` does not match template `labels`"
         yield invalid_value("spec.template.metadata.labels", labels or None, why)
-    yield from _check_pod_spec(_below(spec, "template", "spec") or {}, "spec.template.spec")
+    template = _below(spec, "template", "spec") or {}
+    yield from _check_pod_spec(template, "spec.template.spec", spec.get("volumeClaimTemplates"))
 
 
 def _check_job(value: Json) -> Findings:
