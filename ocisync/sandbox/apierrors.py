@@ -174,8 +174,7 @@ def wrong_type(field: str, value: Json, wanted: str) -> Cause:
     """A field of a custom resource has the wrong type."""
     names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
     have = names.get(type(value), "null")
-    shown = f'"{have}"' if have in ("object", "array") else json.dumps(value)
-    text = f'Invalid value: {shown}: {field} in body must be of type {wanted}: "{have}"'
+    text = f'Invalid value: "{have}": {field} in body must be of type {wanted}: "{have}"'
     return Cause("FieldValueTypeInvalid", field, text)
 
 

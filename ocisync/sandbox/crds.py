@@ -17,6 +17,7 @@ from ocisync.sandbox.shapes import Json, Shape, crd_shape
 from ocisync.sandbox.store import Store
 
 TABLE: Final = ("apiextensions.k8s.io", "customresourcedefinitions")
+FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"  # put on by the deletion itself
 _shapes: dict[tuple[str, str, int], Shape] = {}  # uid, version, generation
 
 
@@ -100,6 +101,7 @@ def conditions(crd: Json, now: str) -> Json | None:
     names = crd["spec"]["names"]
     stored = [version["name"] for version in crd["spec"]["versions"] if version.get("storage")]
     status = crd.get("status") or {}
+    status = {**status, "conditions": status.get("conditions") or []}
     have = {item["type"]: item["status"] for item in status.get("conditions") or ()}
     versions = list(dict.fromkeys([*(status.get("storedVersions") or ()), *stored]))
     settled = have.get("Established") == "True" and have.get("NamesAccepted") == "True"

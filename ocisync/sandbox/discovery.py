@@ -1,7 +1,7 @@
 """Discovery: which groups, versions and resources there are, in the legacy form and as one aggregated document.
 
-`/openapi/v3` names each kind's patch parameters and no schemas: what kubectl asks for before it leaves validation to the
-server.
+`/openapi/v3` names each kind's patch parameters and no schemas: what kubectl asks for before it leaves validation to
+the server.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from ocisync.sandbox.kinds import VERBS, Catalog, Resource
+from ocisync.sandbox.kinds import CUSTOM_VERBS, VERBS, Catalog, Resource
 from ocisync.sandbox.shapes import Json
 
 VERSION: Final = {
@@ -86,10 +86,15 @@ def _group_discovery(group: str, versions: dict[str, list[Resource]]) -> Json:
 def _resource_discovery(resource: Resource) -> Json:
     made: Json = {
         "resource": resource.plural,
-        "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        # The core group's resources carry no version here.
+        "responseKind": {
+            "group": resource.group,
+            "version": resource.version if resource.group else "",
+            "kind": resource.kind,
+        },
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
-        "verbs": list(VERBS),
+        "verbs": _verbs(resource),
     }
     if resource.short_names:
         made["shortNames"] = list(resource.short_names)
@@ -108,6 +113,12 @@ def _resource_discovery(resource: Resource) -> Json:
     return made
 
 
+def _verbs(resource: Resource) -> list[str]:
+    if resource.custom:
+        return list(CUSTOM_VERBS)
+    return [verb for verb in VERBS if verb != "deletecollection" or resource.table != ("", "namespaces")]
+
+
 def _subresources(resource: Resource) -> Iterator[tuple[str, str, str, str, list[str]]]:
     if resource.status:
         yield "status", resource.group, resource.version, resource.kind, ["get", "patch", "update"]
@@ -115,6 +126,8 @@ def _subresources(resource: Resource) -> Iterator[tuple[str, str, str, str, list
         yield "scale", "autoscaling", "v1", "Scale", ["get", "patch", "update"]
     if resource.table == ("", "serviceaccounts"):
         yield "token", "authentication.k8s.io", "v1", "TokenRequest", ["create"]
+    if resource.table == ("", "namespaces"):
+        yield "finalize", "", "v1", "Namespace", ["update"]
     if resource.table == ("", "pods"):
         yield "eviction", "policy", "v1", "Eviction", ["create"]
 
@@ -181,7 +194,7 @@ def _api_resource(resource: Resource) -> Json:
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": list(VERBS),
+        "verbs": _verbs(resource),
     }
     if resource.short_names:
         made["shortNames"] = list(resource.short_names)

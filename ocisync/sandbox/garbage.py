@@ -18,7 +18,6 @@ from ocisync.sandbox.worker import Worker
 from ocisync.sandbox.writes import NAMESPACES, Deletion, Options, Writer
 
 MANAGER: Final = "kube-controller-manager"
-CRD_FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"
 
 
 class Garbage:
@@ -178,10 +177,6 @@ class Garbage:
             status = crds.conditions(stored.value, self._writer.now())
             if status is not None:
                 self._writer.replace(resource, "", name, {**stored.value, "status": status}, options, "status")
-            current = self._store.table(crds.TABLE).objects[("", name)]
-            if CRD_FINALIZER not in (current.value["metadata"].get("finalizers") or ()):
-                kept = [*(current.value["metadata"].get("finalizers") or ()), CRD_FINALIZER]
-                self._change((crds.TABLE, ("", name)), current, {"finalizers": kept})
 
     def _remove_crd(self, stored: Stored) -> None:
         spec = stored.value["spec"]
@@ -190,7 +185,7 @@ class Garbage:
             if not found.value["metadata"].get("deletionTimestamp"):
                 self._delete((table.key, key), found)
         if not table.objects:
-            self._drop_finalizer((crds.TABLE, ("", stored.value["metadata"]["name"])), stored, CRD_FINALIZER)
+            self._drop_finalizer((crds.TABLE, ("", stored.value["metadata"]["name"])), stored, crds.FINALIZER)
             if self._writer.catalog.of_table(table.key) is None:
                 self._store.drop_table(table.key)
 

@@ -9,6 +9,7 @@ from typing import Final
 from ocisync.sandbox.shapes import Json, Shape, builtin_shapes
 
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+CUSTOM_VERBS: Final = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

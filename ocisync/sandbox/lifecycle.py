@@ -39,6 +39,9 @@ def prepare_create(resource: Resource, value: Json, store: Store) -> None:
         _own_pods(value)
     if table in _EMPTY_STATUS:
         value["status"] = dict(_EMPTY_STATUS[table])
+    if table == ("apiextensions.k8s.io", "customresourcedefinitions"):
+        versions = [version.get("name") for version in value["spec"].get("versions") or () if version.get("storage")]
+        value["status"]["storedVersions"] = versions
     if table == ("", "secrets"):
         _join_string_data(value)
 
@@ -63,6 +66,11 @@ _EMPTY_STATUS: Final[dict[tuple[str, str], dict[str, Json]]] = {
     },
     ("networking.k8s.io", "ingresses"): {"loadBalancer": {}},
     ("", "resourcequotas"): {},
+    ("apiextensions.k8s.io", "customresourcedefinitions"): {
+        "conditions": None,
+        "acceptedNames": {"plural": "", "kind": ""},
+        "storedVersions": [],
+    },
 }
 
 

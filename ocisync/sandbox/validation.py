@@ -89,7 +89,7 @@ def strip_nulls(shape: Shape, value: Json) -> Json:
         kept: dict[str, Json] = {}
         moved = False
         for key, item in value.items():
-            if item is None and not (shape.kind == "struct" and _nullable(shape, key)):
+            if item is None and not (shape.kind == "struct" and _keeps_null(shape, key)):
                 moved = True
                 continue
             child = shape.child(key)
@@ -102,9 +102,10 @@ def strip_nulls(shape: Shape, value: Json) -> Json:
     return value
 
 
-def _nullable(shape: Shape, key: str) -> bool:
+def _keeps_null(shape: Shape, key: str) -> bool:
+    """Whether a field may be null: it is declared nullable, or not declared at all but preserved."""
     child = shape.fields.get(key)
-    return child is not None and bool(child.schema.get("nullable"))
+    return shape.preserve if child is None else bool(child.schema.get("nullable"))
 
 
 _GO_TYPES: Final = {"s": "string", "i": "int32", "n": "float64", "b": "bool", "t": "v1.Time"}
@@ -445,7 +446,7 @@ def _check_schema(shape: Shape, value: Json, path: str) -> Findings:
         for name in shape.required:
             if name not in value:
                 yield required(f"{path}.{name}" if path else name)
-        for key, item in value.items():
+        for key, item in sorted(value.items()):
             if not path and key in ("apiVersion", "kind", "metadata"):
                 continue
             child = shape.child(key)

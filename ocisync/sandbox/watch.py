@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocisync.sandbox import apierrors, views
-from ocisync.sandbox.apierrors import Cause
+from ocisync.sandbox.apierrors import ApiError, Cause
 from ocisync.sandbox.httpserver import ConnectionLostError, Reply, Request
 from ocisync.sandbox.kinds import Resource
 from ocisync.sandbox.selectors import Test, parse_fields, parse_labels
@@ -61,7 +61,10 @@ def _revision(request: Request) -> int | None:
     if text == "":
         return None
     if not text.isdigit():
-        raise apierrors.bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        why = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        if request.flag("watch"):
+            raise ApiError("", why)
+        raise apierrors.bad_request(f"invalid resource version: {why}")
     return int(text)
 
 
@@ -87,6 +90,8 @@ def list_objects(store: Store, table: Table, resource: Resource, namespace: str,
             if (start is None or key > start) and wanted.matches(table.objects[key])
         ]
     metadata: dict[str, Json] = {"resourceVersion": str(revision)}
+    if resource.custom:
+        metadata["continue"] = ""
     if limit and len(found) > limit:
         metadata["continue"] = _write_token(revision, found[limit - 1][0])
         if wanted.labels is None and wanted.fields is None:

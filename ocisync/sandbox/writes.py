@@ -398,7 +398,8 @@ class Writer:
         target = value
         for part in path[:-1]:
             target = target.setdefault(part, {})
-        if target.get(path[-1]) == replicas:
+        before = target.get(path[-1])
+        if before == replicas:
             return Outcome(stored)
         target[path[-1]] = replicas
         elements: Path = tuple(f"f:{part}" for part in path)
@@ -408,8 +409,9 @@ class Writer:
         if operation == APPLY and holders and not options.force:
             conflicts = ConflictsError({other: {elements} for other in holders}, stored.managers)
             raise ApiError("Conflict", conflicts.message(), details={"causes": conflicts.causes()})
-        # A Scale omits zero replicas, so scaling to zero takes the field from its owners and gives it to nobody.
-        taker = key if replicas else None
+        # A Scale omits zero replicas, so scaling to zero takes the field from its owners and gives it to nobody; nor
+        # does anybody own the count of a custom resource that had none. Both as seen on the real server.
+        taker = key if replicas and not (resource.custom and before is None) else None
         managers = ownership.scaled(stored.managers, elements, taker, resource.api_version) if stored.managers else {}
         return self._store_successor(resource, stored, value, managers, options, [])
 
@@ -425,6 +427,8 @@ class Writer:
             policy = deletion.policy
             if policy in ("Foreground", "Orphan") and not deletion.dry_run:
                 finalizers.append("foregroundDeletion" if policy == "Foreground" else "orphan")
+            if resource.table == crds.TABLE and crds.FINALIZER not in finalizers:
+                finalizers.append(crds.FINALIZER)
             changed = {**stored.value, "metadata": {**metadata, "finalizers": finalizers}}
             if not finalizers:
                 del changed["metadata"]["finalizers"]
