@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.rawapi import RawApi
 from tests.support import requirements
+from tests.support.cluster import Cluster
 from tests.support.engine import EngineDriver, driver
 
 
@@ -26,3 +28,18 @@ def engine(kubeconfig: Path) -> Iterator[EngineDriver]:
     """The write engine with a sync and namespaces of its own."""
     with driver(kubeconfig) as made:
         yield made
+
+
+@pytest.fixture
+def raw(apiserver: Cluster) -> Iterator[RawApi]:
+    """Requests on the wire to the sandbox's API and to the real one in turn."""
+    made = RawApi(apiserver.kubeconfig)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def home(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of this test alone, on the server that ``raw`` talks to."""
+    with apiserver.namespace(prefix=request.node.name.removeprefix("test_")) as name:
+        yield name
