@@ -1,0 +1,51 @@
+"""What is remembered of an apply."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+
+from ocisync.cluster.fields import Path
+from ocisync.cluster.memory import NO_GENERATION, applied_of, applied_of_bytes, seen_of, version_of
+from tests.unit.cluster.objects import OURS, REPLICAS, T0, entry, live, ours
+from tests.unit.cluster.test_fields import path_sets
+
+
+@settings(deadline=None, max_examples=60)
+@given(path_sets)
+def test_the_owned_paths_come_back_as_they_were(paths: frozenset[Path]) -> None:
+    assert applied_of(live(entry("ocisync", *paths, operation="Apply"))).owned_paths() == paths
+
+
+def test_an_answer_is_remembered_by_figures_and_digests() -> None:
+    applied = applied_of_bytes(json.dumps(live(ours(), version=41, generation=2)).encode())
+    assert (applied.uid, applied.resource_version, applied.generation, applied.entry_time) == ("u1", 41, 2, T0)
+    assert applied.owned_paths() == frozenset(OURS)
+    assert len(applied.owned_digest) == 12
+
+
+def test_status_entries_are_not_among_the_others() -> None:
+    plain = applied_of(live(ours(), generation=None))
+    status = entry("kubelet", ("f:status", "f:phase"), subresource="status")
+    assert applied_of(live(ours(), status, generation=None)).others_digest == plain.others_digest
+    foreign = applied_of(live(ours(), entry("x", REPLICAS)))
+    later = applied_of(live(ours(), entry("x", REPLICAS, time="2026-02-02T00:00:00Z")))
+    assert plain.generation == NO_GENERATION
+    assert len({plain.others_digest, foreign.others_digest, later.others_digest}) == 3
+
+
+def test_only_our_apply_entry_counts_as_ours() -> None:
+    for foreign in (
+        entry("ocisync", *OURS),
+        entry("ocisync", *OURS, operation="Apply", subresource="status"),
+        entry("other", *OURS, operation="Apply"),
+    ):
+        seen = seen_of(live(foreign))
+        assert seen.owned_digest == b""
+        assert applied_of(live(foreign)).owned_paths() == frozenset()
+
+
+def test_a_version_that_is_no_number_is_zero() -> None:
+    assert version_of({"metadata": {"resourceVersion": "abc"}}) == 0
+    assert version_of({}) == 0
