@@ -21,6 +21,8 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from sys import intern
 from typing import Any, NoReturn
 
 import yaml
@@ -40,6 +42,7 @@ class PurePythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Par
 
 
 _Parser: Any = getattr(getattr(yaml, "cyaml", None), "CParser", PurePythonParser)
+_MEMO_CHARS = 40  # of a scalar that is worth remembering
 _MAX_FINDINGS = 50  # for each file: more of the same help nobody
 _BINARY = "tag:yaml.org,2002:binary"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -56,6 +59,15 @@ class Document:
     line: int
     column: int
     index: int
+
+
+@lru_cache(maxsize=4096)
+def _resolve(text: str) -> Value:
+    """Remember short scalars: the same few fill every file. An error is returned, so that it is remembered too."""
+    try:
+        return resolve_plain(text)
+    except ScalarError as err:
+        return err
 
 
 class _Stop(Exception):  # control flow inside this module: the file cannot be read further
@@ -121,8 +133,6 @@ class _Builder:
         self._text = ""
         self._check_escapes = False
         self._anchors: dict[str, tuple[Value, int, int]] = {}  # value, nodes, height
-        self._memo: dict[str, Value] = {}  # plain text → its value
-        self._keys: dict[str, str] = {}  # one string object for each distinct key: a third less memory
 
     def read(self, text: str) -> tuple[Document, ...]:
         """Parse everything.
@@ -191,8 +201,7 @@ class _Builder:
         get_event = parser.get_event
         scalar_event, map_start, list_start = yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent
         map_end, list_end = yaml.MappingEndEvent, yaml.SequenceEndEvent
-        starts, keys, anchors, check_escapes = STRING_STARTS, self._keys, self._anchors, self._check_escapes
-        memo = self._memo
+        starts, anchors, check_escapes = STRING_STARTS, self._anchors, self._check_escapes
         nodes, max_nodes, max_depth = self.nodes, self.max_nodes, self.max_depth
         root = frame = _Frame(None, [], nodes)
         stack: list[_Frame] = []
@@ -208,9 +217,9 @@ class _Builder:
                 if event.tag is None:
                     value = text
                     if event.implicit[0] and not (text and text[0] in starts):
-                        value = memo.get(text, _NO_KEY)
-                        if value is _NO_KEY:
-                            value = memo[text] = self._plain(event, text)
+                        value = self._plain(event, text) if len(text) > _MEMO_CHARS else _resolve(text)
+                        if type(value) is ScalarError:
+                            self.note_event(event, str(value))
                     if check_escapes and event.style == '"':
                         self._check_escape(event)
                 else:
@@ -260,7 +269,7 @@ class _Builder:
                 elif value == "<<" and event.implicit[0] and event.tag in (None, _MERGE):
                     key = _MERGE_KEY
                 else:
-                    key = keys.setdefault(value, value)
+                    key = intern(value)  # one object for each distinct key: a third less memory
                 if key in mapping:
                     self.note_event(event, f"key {_printable(key)} is already set in this mapping")
             elif key is _MERGE_KEY:
@@ -310,7 +319,7 @@ class _Builder:
                 raise ScalarError("quote this key: kubectl reads it as a number")  # noqa: TRY301  # one way out
         except ScalarError as err:
             self._stop(event, str(err))
-        return self._keys.setdefault(text, text)
+        return intern(text)
 
     def _alias(self, event: Any, nodes: int, depth: int) -> tuple[Value, int, int]:
         known = self._anchors.get(event.anchor)
