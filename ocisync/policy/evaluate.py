@@ -27,7 +27,7 @@ __all__ = ["Subject", "judge"]
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One signature under one policy: how many checks it passed, and the one that it failed (None: it counts)."""
+    """One signature under one policy: whose, how near it came, and the check that it failed (None: it counts)."""
 
     evidence: Evidence
     authority: str
@@ -74,11 +74,11 @@ def judge(
         )
     denied_keys = frozenset(selection.deny.keys)
     verdict = _all(selection, evidence, subject, now, watermark, denied_keys, truncated)
-    if not verdict.allowed and denied_keys:
-        without = _all(selection, evidence, subject, now, watermark, frozenset(), truncated)
-        if without.allowed:
-            message = f"only denied keys vouch for {subject.digest}"
-            return replace(verdict, reason=VerdictReason.DENIED, message=message, hint="", distrusted=True)
+    vouching = sorted({item.signer for item in evidence if item.signer in denied_keys and not item.problem})
+    if not verdict.allowed and vouching:
+        # Also when its signature would not count for another reason: expired or not, the content is the thief's.
+        message = f"{subject.digest} is signed by the denied key {vouching[0]}, and not by enough others"
+        return replace(verdict, reason=VerdictReason.DENIED, message=message, hint="", distrusted=True)
     return _apply_mode(verdict, selection)
 
 
@@ -128,10 +128,10 @@ def _one(context: Context, evidence: Sequence[Evidence], truncated: bool) -> Ver
             revision=_revision(counted, context.now),
             steps=steps,
         )
-    reason, message = _refusal(context, judged, authorities, truncated)
-    return Verdict(
-        False, reason, message, policy=rules.name, signers=tuple(authorities), steps=steps, hint=_hint(reason, context)
-    )
+    nearest = max((item for item in judged if item.failed is not None), key=lambda item: item.rank, default=None)
+    reason, message = _refusal(context, nearest, authorities, truncated)
+    hint = _hint(reason, nearest, context)
+    return Verdict(False, reason, message, policy=rules.name, signers=tuple(authorities), steps=steps, hint=hint)
 
 
 def _judge_one(evidence: Evidence, context: Context) -> _Judged:
@@ -142,7 +142,8 @@ def _judge_one(evidence: Evidence, context: Context) -> _Judged:
         passed = not check.problem
         steps.append(VerdictStep(name, check.rule, passed, check.message if passed else check.problem))
         if not passed:
-            return _Judged(evidence, "", _nearness(rank, evidence, names), check, tuple(steps))
+            known = names.get(evidence.signer, "")
+            return _Judged(evidence, known, _nearness(rank, evidence, names), check, tuple(steps))
     return _Judged(evidence, names[evidence.signer], float(len(steps)), None, tuple(steps))
 
 
@@ -154,12 +155,10 @@ def _nearness(rank: int, evidence: Evidence, names: dict[str, str]) -> float:
 
 
 def _refusal(
-    context: Context, judged: Sequence[_Judged], authorities: Sequence[str], truncated: bool
+    context: Context, nearest: _Judged | None, authorities: Sequence[str], truncated: bool
 ) -> tuple[VerdictReason, str]:
     threshold, digest = context.rules.threshold, context.subject.digest
-    failed = [item for item in judged if item.failed is not None]
-    nearest = max(failed, key=lambda item: item.rank, default=None)
-    detail = f"the nearest signature is {nearest.failed.problem}" if nearest and nearest.failed else ""
+    detail = _detail(nearest)
     if truncated:
         message = f"there is more evidence for {digest} than is read, and not enough good evidence in what was read"
         return VerdictReason.EVIDENCE_TRUNCATED, f"{message}; {detail}" if detail else message
@@ -168,19 +167,23 @@ def _refusal(
         return VerdictReason.BELOW_THRESHOLD, f"{message}; {detail}" if detail else message
     if nearest is None or nearest.failed is None:
         return VerdictReason.UNSIGNED, f"{digest} has no signature"
-    return nearest.failed.reason, f"no signature counts: {detail}"
+    return nearest.failed.reason, detail
 
 
-_RE_SIGNING_DOES_NOT_HELP = frozenset({VerdictReason.DENIED, VerdictReason.EVIDENCE_TRUNCATED})
+def _detail(nearest: _Judged | None) -> str:
+    """The nearest miss as a sentence."""
+    if nearest is None or nearest.failed is None:
+        return ""
+    if nearest.authority:
+        return f"signed by {nearest.authority}, but {nearest.failed.problem}"
+    return f"no signature counts: {nearest.failed.problem}"
 
 
-def _hint(reason: VerdictReason, context: Context) -> str:
-    if reason is VerdictReason.ROLLED_BACK:
-        return "publish a newer commit, or list the digest under rollback.allow of the policy"
+def _hint(reason: VerdictReason, nearest: _Judged | None, context: Context) -> str:
     if reason is VerdictReason.EVIDENCE_TRUNCATED:
         return "remove foreign referrers of the digest from the registry"
-    if reason in _RE_SIGNING_DOES_NOT_HELP:
-        return ""
+    if nearest is not None and nearest.failed is not None and nearest.failed.hint:
+        return nearest.failed.hint
     return signing_hint(context)
 
 

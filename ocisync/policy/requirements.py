@@ -30,6 +30,9 @@ from ocisync.model.ref import parse_reference
 from ocisync.model.spec import SelectorKind
 from ocisync.policy.rules import RepositoryClaim, TagClaim, TrustRules, canonical_repository
 
+_CLOCKS = "compare the clocks of the signer and of this machine"
+# Never the command that would perform the rollback.
+_FORWARD = "publish a newer commit, or list the digest under rollback.allow of the policy"
 AHEAD_S = 3_600  # a sequence further ahead of our clock is not believed: it would lock out every honest one
 _UNIX_SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
 
@@ -66,12 +69,16 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule applied to one signature. An empty `problem` is a pass; `message` says what was found."""
+    """One rule applied to one signature. An empty `problem` is a pass; `message` says what was found.
+
+    Problems are worded to follow "signed by NAME, but …". A `hint` replaces the usual one, to sign again.
+    """
 
     rule: str
     reason: VerdictReason
     problem: str
     message: str = ""
+    hint: str = ""
 
 
 def checks(evidence: Evidence, context: Context) -> Iterator[Check]:
@@ -234,13 +241,14 @@ def _sequence(evidence: Evidence, context: Context) -> Check:
     if sequence is None:
         return Check(rule, reason, f"with a sequence that is no unix time: {claim[:40]!r}")
     if sequence > context.now.timestamp() + AHEAD_S:
-        return Check(rule, reason, f"with sequence {sequence}, more than an hour ahead of the clock")
+        problem = f"with sequence {sequence}, more than an hour ahead of the clock"
+        return Check(rule, reason, problem, hint=_CLOCKS)
     floor = context.rules.rollback.floor
     lowest = max(context.watermark, floor)
     if sequence < lowest:
         stated = f"with sequence {sequence}" if claim else f"without a sequence (no claim {CLAIM_SEQUENCE})"
         why = "was already accepted here" if context.watermark >= floor else "is the policy's floor"
-        return Check(rule, reason, f"{stated}, but {lowest} {why}")
+        return Check(rule, reason, f"{stated}; {lowest} {why}", hint=_FORWARD)
     return Check(rule, reason, "", f"with sequence {sequence}, at least {lowest}")
 
 
@@ -255,5 +263,5 @@ def _age(evidence: Evidence, context: Context) -> Check:
     if age > limit:
         return Check(rule, reason, f"{age:.0f} s old; the policy accepts {limit:.0f} s")
     if age < -AHEAD_S:
-        return Check(rule, reason, "signed more than an hour ahead of the clock")
+        return Check(rule, reason, "more than an hour ahead of the clock", hint=_CLOCKS)
     return Check(rule, reason, "", f"{age:.0f} s old, at most {limit:.0f} s")

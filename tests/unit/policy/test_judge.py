@@ -293,6 +293,16 @@ def test_only_sound_signatures_of_authorities_are_asked_for_a_denied_revision() 
     assert judge(trust.select(REPOSITORY), [good, stranger, damaged], subject(), NOW, 0).allowed
 
 
+def test_a_denied_key_is_distrusted_even_when_its_signature_would_not_count_any_more() -> None:
+    expired = bundle_of(CI, with_claims=claims(expires="1"))
+    assert judged([policy(deny={"keys": [CI.fingerprint]})], expired).distrusted
+
+
+def test_a_clock_that_is_wrong_is_not_answered_with_signing_again() -> None:
+    ahead = bundle_of(CI, with_claims=claims(sequence=str(int(NOW.timestamp()) + 3_601)))
+    assert judged([policy()], ahead).hint == "compare the clocks of the signer and of this machine"
+
+
 def test_a_denied_key_does_not_spoil_a_good_signature_beside_it() -> None:
     both = policy(by=("ci", "release"), deny={"keys": [RELEASE.fingerprint]})
     verdict = judged([both], bundle_of(CI), bundle_of(RELEASE))
@@ -349,7 +359,7 @@ def test_the_explanation_shows_every_check_of_every_signature() -> None:
     assert "FAIL  tag          for the tags 'staging', not for 'production'" in text
     assert "FAIL  signer       made by a key that no authority of the policy has" in text
     assert "pass  repository   for the repository registry.example/shop/config" in text
-    assert "refused: WrongTag (policy shop): no signature counts" in text
+    assert "refused: WrongTag (policy shop): signed by ci, but for the tags 'staging', not for 'production'" in text
 
 
 def test_the_json_explanation_has_the_same_content() -> None:
