@@ -334,16 +334,17 @@ class _Pass:
             self._recover()
             raise _End(self._without_source())
         try:
-            raise _End(self._enforce(self._examined(offered)))
+            outcome = self._enforce(self._examined(offered))
         except _End as end:
-            if self._memory.enforced is not None or isinstance(end.outcome, Done):
-                raise
+            outcome = end.outcome
+        if self._memory.enforced is None:
             self._recover()
-            said = end.outcome.facts
+            said = outcome.facts
             known = self._facts(
                 verdict=said.verdict, attempted=said.attempted, plan_hash=said.plan_hash, failures=said.failures
             )
-            raise _End(replace(end.outcome, facts=known)) from None
+            outcome = replace(outcome, facts=known)
+        raise _End(outcome)
 
     def _examined(self, offered: ArtifactFacts) -> _Content:
         """Judge the offered digest and get its bytes: the local copy's if it is the same, else the registry's."""

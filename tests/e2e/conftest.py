@@ -1,0 +1,43 @@
+"""What end-to-end tests share: one installation per run, one agent and one tenant per test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent import AgentProcess, Installation, Tenant, running
+from tests.support.cluster import Cluster
+from tests.support.registries import Registry
+
+
+@pytest.fixture(scope="session")
+def installation(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """CRDs, RBAC and the agent's namespace."""
+    installed = Installation(cluster, tmp_path_factory.mktemp("installation"))
+    yield installed
+    installed.remove()
+
+
+@pytest.fixture
+def tenant(installation: Installation, namespace: str, distribution: Registry) -> Iterator[Tenant]:
+    """A namespace with an account, a policy and an empty repository; the sync is not written yet."""
+    repository = f"{distribution.host}/test/{secrets.token_hex(6)}"
+    made = Tenant(installation, namespace, repository, store_directory=distribution.directory)
+    made.prepare()
+    yield made
+    installation.cluster.kubectl("delete", "trustpolicy", made.policy_name, "--ignore-not-found")
+    patch = '{"metadata":{"finalizers":null}}'
+    syncs = installation.cluster.get("artifactsyncs", namespace=namespace)["items"]
+    for name in [item["metadata"]["name"] for item in syncs]:
+        installation.cluster.kubectl("patch", "artifactsync", name, "-n", namespace, "--type=merge", "-p", patch)
+        installation.cluster.kubectl("delete", "artifactsync", name, "-n", namespace, "--ignore-not-found")
+
+
+@pytest.fixture
+def agent(installation: Installation, tmp_path: Path) -> Iterator[AgentProcess]:
+    """A running agent."""
+    with running(installation.agent(tmp_path / "agent")) as started:
+        yield started

@@ -1,0 +1,392 @@
+"""The agent as its users run it: a subprocess with the installed ServiceAccount, against a real API server.
+
+`Installation` puts CRDs, RBAC and a signing key into a cluster once; `Tenant` is one sync with its own namespaces, policy
+and repository; `AgentProcess` is the agent itself: logs, kill, restart.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ocisync.install import bundle
+from ocisync.install.rbac import AGENT_NAME, Access
+from ocisync.install.workload import Workload
+from ocisync.pack.artifact import BuiltArtifact, build
+from ocisync.signing.keys import Signer
+from tests.support.artifacts import tree_of
+from tests.support.cluster import Cluster
+from tests.support.process import Server, clean_environment
+from tests.support.signedrepository import SignedRepository
+from tests.support.trust import signer
+from tests.support.waiting import eventually
+
+USER_AGENT = "ocisync-agent"
+_IMAGE = "registry.example/ocisync@sha256:" + "0" * 64
+
+
+class AgentProcess:
+    """One `ocisync agent`. Restarting it keeps the cache directory."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, directory: Path, *, extra: Sequence[str] = ()) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.cache = directory / "cache"
+        command = [
+            sys.executable, "-m", "ocisync", "agent", "--kubeconfig", str(kubeconfig), "--namespace", namespace,
+            "--cache-dir", str(self.cache), "--http-address", "off", "--log-level", "debug", *extra,
+        ]  # fmt: skip
+        environment = clean_environment(directory, PYTHONPATH=str(Path(__file__).parents[2]))
+        self.server = Server("agent", command, directory, environment)
+
+    def start(self) -> None:
+        """Start it; does not wait."""
+        self.server.start()
+
+    def stop(self) -> None:
+        """SIGTERM, and check that it ended well."""
+        if self.server.running:
+            self.server.stop(grace_s=30.0)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.server.kill()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.server.pid
+
+    def rss_mib(self) -> float:
+        """Resident memory."""
+        text = Path(f"/proc/{self._python_pid()}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", text)
+        assert found is not None
+        return int(found.group(1)) / 1024
+
+    def _python_pid(self) -> int:
+        # The leash is replaced by the command or is its parent: take the youngest of the two.
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(children[0]) if children else self.pid
+
+    def logs(self, message: str = "", **fields: str) -> list[dict[str, Any]]:
+        """Its log lines so far, those with this message and these fields."""
+        found = []
+        for line in self.server.log.read_text().splitlines() if self.server.log.exists() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # a traceback, or the last line in the making
+            if isinstance(entry, dict) and (not message or entry.get("message") == message):
+                if all(str(entry.get(key)) == value for key, value in fields.items()):
+                    found.append(entry)
+        return found
+
+    def assert_sound(self) -> None:
+        """It runs, and no part of it met a defect."""
+        defects = [
+            line for line in self.server.log.read_text().splitlines() if "Traceback" in line or "with a defect" in line
+        ]
+        assert not defects, defects[:3]
+
+
+class Installation:
+    """CRDs and RBAC in a cluster, and the agent's kubeconfig."""
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self.cluster = cluster
+        self.directory = directory
+        self.namespace = cluster.new_namespace("ocisync-system")
+        objects = bundle.installation(Workload(image=_IMAGE, namespace=self.namespace), Access())
+        wanted = [item for item in objects if item["kind"] not in {"Deployment", "Namespace"}]
+        for name in ("CustomResourceDefinition", ""):
+            part = [item for item in wanted if (item["kind"] == "CustomResourceDefinition") == bool(name)]
+            cluster.apply(_yaml(part), "--force-conflicts")
+        for plural in ("artifactsyncs", "trustpolicies"):
+            cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.ocisync.dev", "--timeout=30s")
+        self.kubeconfig = cluster.kubeconfig_for(self.namespace, AGENT_NAME)
+
+    def agent(self, directory: Path, *, extra: Sequence[str] = ()) -> AgentProcess:
+        """An agent that is not started yet."""
+        return AgentProcess(self.kubeconfig, self.namespace, directory, extra=extra)
+
+    def bind_agent(self, namespaced_account: str) -> None:
+        """Let the agent act as one service account, as `--impersonate` does."""
+        objects = bundle.installation(
+            Workload(image=_IMAGE, namespace=self.namespace), Access(impersonate=(namespaced_account,))
+        )
+        namespace = namespaced_account.partition("/")[0]
+        wanted = [item for item in objects if item["metadata"].get("namespace") == namespace]
+        self.cluster.apply(_yaml(wanted))
+
+    def remove(self) -> None:
+        """Take the bookkeeping namespace away; definitions stay."""
+        self.cluster.delete_namespace(self.namespace)
+
+
+class Tenant:
+    """One sync: a namespace with an account of full rights in it, a policy, a repository, artifacts."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        namespace: str,
+        repository: str,
+        *,
+        name: str = "shop",
+        tag: str = "production",
+        store_directory: Path = Path(),
+    ) -> None:
+        self.installation = installation
+        self.cluster = installation.cluster
+        self.namespace = namespace
+        self.name = name
+        self.tag = tag
+        self.store_directory = store_directory
+        self.account = "deployer"
+        self.registry = SignedRepository(repository)
+        self.key: Signer = signer("ci")
+        self.policy_name = f"policy-{namespace}"
+        self._sequence = int(datetime.now(UTC).timestamp()) - 86_400
+
+    def prepare(self, *, rules: Iterable[Mapping[str, Any]] = ()) -> None:
+        """The account with rights, the agent's right to act as it, the key and the policy."""
+        role_rules = list(rules) or [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+        subject = {"kind": "ServiceAccount", "name": self.account, "namespace": self.namespace}
+        meta = {"name": self.account, "namespace": self.namespace}
+        rbac = "rbac.authorization.k8s.io"
+        self.cluster.apply(
+            _yaml(
+                [
+                    {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+                    {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": role_rules},
+                    {
+                        "apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": meta, "subjects": [subject],
+                        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": self.account},
+                    },
+                ]
+            )
+        )  # fmt: skip
+        self.installation.bind_agent(f"{self.namespace}/{self.account}")
+        self.write_policy()
+
+    def write_policy(self, **spec: Any) -> None:
+        """Key and policy; keyword arguments replace fields of the policy's spec."""
+        secret = {
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": self.policy_name, "namespace": self.installation.namespace},
+            "data": {"cosign.pub": base64.b64encode(_pem(self.key)).decode()},
+        }  # fmt: skip
+        policy = {
+            "apiVersion": "ocisync.dev/v1alpha1",
+            "kind": "TrustPolicy",
+            "metadata": {"name": self.policy_name},
+            "spec": {
+                "match": [{"repository": self.registry.repository}],
+                "authorities": [{"name": "release-key", "key": {"secretRef": {"name": self.policy_name}}}],
+                "threshold": 1,
+                **spec,
+            },
+        }
+        self.cluster.apply(_yaml([secret, policy]), "--force-conflicts")
+
+    def write_sync(self, **spec: Any) -> None:
+        """The sync; keyword arguments replace fields of its spec."""
+        sync = {
+            "apiVersion": "ocisync.dev/v1alpha1",
+            "kind": "ArtifactSync",
+            "metadata": {"name": self.name, "namespace": self.namespace},
+            "spec": {
+                "source": {"repository": self.registry.repository, "tag": self.tag, "interval": "1s"},
+                "target": {"namespace": self.namespace, "serviceAccountName": self.account},
+                "retryInterval": "2s",
+                **spec,
+            },
+        }
+        self.cluster.apply(_yaml([sync]), "--force-conflicts")
+
+    def build(self, objects: Mapping[str, Any]) -> BuiltArtifact:
+        """An artifact of files; values that are no text are written as YAML."""
+        files = {path: item if isinstance(item, str | bytes) else _yaml(_many(item)) for path, item in objects.items()}
+        return build(tree_of(files, commit=secrets.token_hex(20), at=datetime.now(UTC)))
+
+    def push(self, objects: Mapping[str, Any] | BuiltArtifact, *, tag: str = "", sign: bool = True) -> BuiltArtifact:
+        """Publish and sign as `ocisync push` does: content, signature, then the tag."""
+        built = objects if isinstance(objects, BuiltArtifact) else self.build(objects)
+        self.registry.push(built)
+        if sign:
+            self.registry.sign(built.descriptor, self.key, self.claims(tag=tag))
+        self.registry.push(built, tag or self.tag)
+        return built
+
+    def claims(self, *, tag: str = "", **changes: str) -> dict[str, str]:
+        """Honest claims with a sequence above all before."""
+        self._sequence += 1
+        return self.registry.claims(
+            **{"tags": tag or self.tag, "sequence": str(self._sequence), "signed": str(self._sequence), **changes}
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The status of the sync."""
+        found = self.cluster.get("artifactsync", self.name, namespace=self.namespace)
+        status: dict[str, Any] = found.get("status") or {}
+        return status
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        """One condition; empty if there is none."""
+        for item in self.status().get("conditions") or ():
+            if item["type"] == kind:
+                found: dict[str, Any] = item
+                return found
+        return {}
+
+    def wait_ready(self, digest: str = "", timeout_s: float = 60.0) -> dict[str, Any]:
+        """Wait until the sync is Ready (with this digest); its status."""
+
+        def ready() -> dict[str, Any]:
+            status = self.status()
+            good = any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or ())
+            assert good, _short(status)
+            assert not digest or status["applied"]["digest"] == digest, _short(status)
+            return status
+
+        return eventually(ready, timeout_s=timeout_s, what=f"{self.namespace}/{self.name} is Ready", interval_s=0.2)
+
+    def wait_condition(self, kind: str, status: str, reason: str = "", timeout_s: float = 30.0) -> dict[str, Any]:
+        """Wait for a condition; returns it."""
+
+        def matches() -> dict[str, Any]:
+            found = self.condition(kind)
+            assert found.get("status") == status, _short(self.status())
+            assert not reason or found["reason"] == reason, _short(self.status())
+            return found
+
+        return eventually(matches, timeout_s=timeout_s, what=f"{kind}={status} {reason}", interval_s=0.2)
+
+    def wait_value(self, config_map_name: str, key: str, value: str, timeout_s: float = 30.0) -> None:
+        """Wait until a ConfigMap holds a value."""
+
+        def holds() -> bool:
+            live = self.cluster.get("configmap", config_map_name, namespace=self.namespace)
+            return bool(live["data"].get(key) == value)
+
+        eventually(holds, timeout_s=timeout_s, what=f"{config_map_name}.{key} is {value}", interval_s=0.1)
+
+    def corrupt(self, digest: str) -> None:
+        """Flip a byte of a blob where the registry keeps it."""
+        hexadecimal = digest.removeprefix("sha256:")
+        found = [
+            path
+            for path in self.store_directory.rglob("*")
+            if path.is_file() and hexadecimal in str(path) and path.name != "link"
+        ]
+        assert found, digest
+        for path in found:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(bytes(data))
+
+    def registry_log(self) -> str:
+        """What the registry wrote."""
+        return (self.store_directory / "distribution.log").read_text()
+
+    def events(self, **fields: str) -> list[dict[str, Any]]:
+        """Events of ours in the tenant's namespace; keyword arguments match `reason`, `kind`, `name`."""
+        found = []
+        for event in self.cluster.get("events", namespace=self.namespace)["items"]:
+            flat = {
+                "reason": event["reason"],
+                "kind": event["involvedObject"]["kind"],
+                "name": event["involvedObject"]["name"],
+                "component": event.get("reportingComponent"),
+            }
+            if flat["component"] == "ocisync" and all(flat.get(key) == value for key, value in fields.items()):
+                found.append(event)
+        return found
+
+
+@contextmanager
+def running(agent: AgentProcess) -> Iterator[AgentProcess]:
+    """The agent, for a block; it must not meet a defect."""
+    agent.start()
+    try:
+        yield agent
+        agent.assert_sound()
+    except BaseException:
+        sys.stderr.write(agent.server.log_tail(60) + "\n")
+        raise
+    finally:
+        agent.stop()
+
+
+def config_map(name: str, **data: str) -> dict[str, Any]:
+    """A ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def deployment(name: str, replicas: int = 2, image: str = "registry.example/web:1") -> dict[str, Any]:
+    """A Deployment."""
+    labels = {"app": name}
+    container = {"name": "main", "image": image, "env": [{"name": "MODE", "value": "live"}]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+def service(name: str) -> dict[str, Any]:
+    """A Service for the Deployment of that name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
+
+
+def terminate(agent: AgentProcess) -> int:
+    """SIGTERM; its exit code."""
+    process = subprocess.Popen(["kill", f"-{int(signal.SIGTERM)}", str(agent.pid)])
+    process.wait(5)
+    child = agent.server._child
+    assert child is not None
+    return child.wait(30.0)
+
+
+def _many(item: Any) -> list[Any]:
+    return item if isinstance(item, list) else [item]
+
+
+def _pem(key: Signer) -> bytes:
+    pem = key.public.pem
+    return pem.encode() if isinstance(pem, str) else pem
+
+
+def _yaml(objects: Iterable[Mapping[str, Any]]) -> str:
+    return yaml.safe_dump_all([dict(item) for item in objects], sort_keys=False)
+
+
+def _short(status: Mapping[str, Any]) -> str:
+    rows = [
+        f"{item['type']}={item['status']} {item['reason']}: {item['message'][:300]}"
+        for item in status.get("conditions") or ()
+    ]
+    failures = [f"{item.get('object')}: {item.get('message')}" for item in (status.get("failures") or ())[:3]]
+    return " | ".join([*rows, *failures])
