@@ -9,9 +9,12 @@ import zlib
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ocisync.model.errors import Refused
 from ocisync.model.tree import TreeFile
+from ocisync.pack.paths import path_problem
 from ocisync.pack.tar import gzip, write_tar
 from ocisync.pack.untar import Caps, content_digest, read_layer
 
@@ -315,3 +318,39 @@ def test_a_bomb_of_many_small_files_stops_at_the_ratio_cap() -> None:
 
 def test_a_layer_over_the_size_cap_is_refused() -> None:
     refused(write_tar([TreeFile("a", bytes(5000))]), "more than 4096 bytes", Caps(total_bytes=4096))
+
+
+honest = write_tar([TreeFile("a.yaml", b"x" * 700), TreeFile("d/é.yaml", b"y")])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, len(honest) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_no_damage_raises_anything_but_a_refusal(changes: list[tuple[int, int]]) -> None:
+    tar = bytearray(honest)
+    for at, byte in changes:
+        tar[at] = byte
+    try:
+        files, _ = read_layer(gzip(bytes(tar)))
+    except Refused as err:
+        assert err.reason == "BadArtifact"
+        return
+    assert all(path_problem(file.path) == "" for file in files)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_but_a_refusal(data: bytes) -> None:
+    for layer in (data, gzip(data), gzip(data + bytes(1024))):
+        try:
+            read_layer(layer)
+        except Refused as err:
+            assert err.reason == "BadArtifact"
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=120))
+def test_no_pax_header_raises_anything_but_a_refusal(record: bytes) -> None:
+    try:
+        read_layer(gzip(entry(b"h", record, kind=b"x") + entry(b"a") + END))
+    except Refused as err:
+        assert err.reason == "BadArtifact"
