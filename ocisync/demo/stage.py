@@ -251,11 +251,11 @@ class Stage:
     def agent_writes(self) -> int:
         """How many writes the agent has sent on behalf of the sync: those made as its service account."""
         answer = self.cluster.request("GET", "/_sandbox/requests")
-        writes = {"create", "update", "patch", "delete"}
+        writes = {"create", "update", "patch", "apply", "delete"}
         return sum(
             int(row["count"])
             for row in _json(answer.body)["requests"]
-            if row["userAgent"].startswith("ocisync/") and row["user"] and row["verb"] in writes
+            if row["userAgent"].startswith("ocisync-agent/") and row["user"] and row["verb"] in writes
         )
 
     # -- the sync ---------------------------------------------------------------------------------

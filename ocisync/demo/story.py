@@ -205,24 +205,16 @@ def _replicas(stage: Stage) -> int:
 
 def deleted_pod(stage: Stage) -> Told:
     """Delete a Pod: that is Kubernetes' business, and the agent knows it."""
-    query = (("labelSelector", "app.kubernetes.io/name=cart"),)
-    pods = stage.items("", "Pod", _SHOP, query) or [
-        item for item in stage.items("", "Pod", _SHOP) if item["metadata"]["name"].startswith("cart-")
-    ]
-    if not pods:
-        raise DemoFailed("the cart has no Pods")
-    name = str(pods[0]["metadata"]["name"])
+    count = _replicas(stage)
+    stage.eventually("as many Pods as replicas", lambda: len(_pods(stage)) == count, seconds=30)
+    name = _pods(stage)[0]
     told = Told(commands=[f"kubectl -n {_SHOP} delete pod {name}"], what="from delete to replaced by its ReplicaSet")
-    before, count = stage.agent_writes(), len(pods)
+    before = stage.agent_writes()
     stage.send("DELETE", stage.path("", "Pod", _SHOP, name), None, content_type="application/json")
 
     def replaced() -> bool:
-        now = [
-            item["metadata"]["name"]
-            for item in stage.items("", "Pod", _SHOP)
-            if item["metadata"]["name"].startswith("cart-")
-        ]
-        return name not in now and len(now) >= count
+        now = _pods(stage)
+        return name not in now and len(now) == count
 
     told.seconds = stage.eventually("a new Pod", replaced, seconds=30)
     if stage.agent_writes() != before:
@@ -231,6 +223,11 @@ def deleted_pod(stage: Stage) -> Told:
         "its ReplicaSet made a new one; the agent sent no write: a Pod is not what Git says, a Deployment is"
     )
     return told
+
+
+def _pods(stage: Stage) -> list[str]:
+    names = [str(item["metadata"]["name"]) for item in stage.items("", "Pod", _SHOP)]
+    return sorted(name for name in names if name.startswith("cart-"))
 
 
 def pruned(stage: Stage) -> Told:
@@ -250,8 +247,7 @@ def pruned(stage: Stage) -> Told:
 
 
 def _campaigns(stage: Stage) -> list[JsonObject]:
-    resource = next((item for item in stage.discovery.all_preferred() if item.kind == "CouponCampaign"), None)
-    return stage.items(resource.group, resource.kind, _SHOP) if resource else []
+    return stage.items("shop.example.com", "CouponCampaign", _SHOP)
 
 
 def _wait_refused(stage: Stage, told: Told, *reasons: str) -> None:
