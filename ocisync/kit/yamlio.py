@@ -131,7 +131,7 @@ class _Builder:
         self.findings: list[Finding] = []
         self.nodes = 0
         self._text = ""
-        self._check_escapes = False
+        self._odd = False  # the text may hold what the events do not tell
         self._anchors: dict[str, tuple[Value, int, int]] = {}  # value, nodes, height
 
     def read(self, text: str) -> tuple[Document, ...]:
@@ -141,7 +141,7 @@ class _Builder:
             InvalidInput: with all findings of this file.
         """
         self._text = text
-        self._check_escapes = "\\/" in text
+        self._odd = "\\/" in text or "! " in text
         parser = _Parser(text)
         documents: list[Document] = []
         try:
@@ -201,7 +201,7 @@ class _Builder:
         get_event = parser.get_event
         scalar_event, map_start, list_start = yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent
         map_end, list_end = yaml.MappingEndEvent, yaml.SequenceEndEvent
-        starts, anchors, check_escapes = STRING_STARTS, self._anchors, self._check_escapes
+        starts, anchors, odd = STRING_STARTS, self._anchors, self._odd
         nodes, max_nodes, max_depth = self.nodes, self.max_nodes, self.max_depth
         root = frame = _Frame(None, [], nodes)
         stack: list[_Frame] = []
@@ -216,11 +216,11 @@ class _Builder:
                 nodes += 1
                 if event.tag is None:
                     value = text
-                    if event.implicit[0] and not (text and text[0] in starts):
+                    if event.implicit[0] and not (text and text[0] in starts) and not (odd and self._is_forced(event)):
                         value = self._plain(event, text) if len(text) > _MEMO_CHARS else _resolve(text)
                         if type(value) is ScalarError:
                             self.note_event(event, str(value))
-                    if check_escapes and event.style == '"':
+                    if odd and event.style == '"':
                         self._check_escape(event)
                 else:
                     value = self._tagged(event)
@@ -306,6 +306,10 @@ class _Builder:
         except ScalarError as err:
             self.note_event(event, str(err))
         return text
+
+    def _is_forced(self, event: Any) -> bool:
+        """Tell whether the non-specific tag `!` makes this scalar a string; libyaml drops it from the event."""
+        return self._text[event.start_mark.index : event.start_mark.index + 1] == "!"
 
     def _check_escape(self, event: Any) -> None:
         raw = self._text[event.start_mark.index : event.end_mark.index]
