@@ -68,10 +68,11 @@ wait_for_builds() {
 make_environment() {
   [[ -x .venv/bin/python ]] || "$python" -m venv .venv
   local stamp=.venv/.installed want
-  want=$(sha256sum pyproject.toml | cut -d' ' -f1)
+  want=$(cat pyproject.toml locks/dev.txt | sha256sum | cut -d' ' -f1)
   if [[ $(cat "$stamp" 2>/dev/null) != "$want" ]]; then
     say "installing ocisync and its tools into .venv"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,keyless]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
     echo "$want" >"$stamp"
   fi
 }
