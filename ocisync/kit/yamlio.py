@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +26,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from ocisync.kit import jsontext
 from ocisync.kit.yamlscalar import STRING_STARTS, ScalarError, is_exponent, key_text, resolve_plain, resolve_tagged
 from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput
@@ -376,100 +376,16 @@ def _printable(text: object) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "...'"
 
 
-# JSON -------------------------------------------------------------------------------------------------------------
-
-
-class _DuplicateKey(Exception):  # becomes a finding
-    pass
-
-
-def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
-    out = dict(pairs)
-    if len(out) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _DuplicateKey(key)
-            seen.add(key)
-    return out
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
 def _parse_json(text: str, builder: _Builder) -> tuple[Document, ...]:
-    documents: list[Document] = []
-    start = _skip_space(text, 0)
-    while start < len(text):
-        line = text.count("\n", 0, start) + 1
-        column = start - text.rfind("\n", 0, start)
-        try:
-            value, end = _JSON.raw_decode(text, start)
-            _check_json(value, builder)
-        except json.JSONDecodeError as err:
-            builder.note(err.lineno, err.colno, f"not JSON: {err.msg}")
-            break
-        except _DuplicateKey as err:
-            place = _json_duplicate(text, builder)
-            builder.note(*(place or (line, column)), f"key {_printable(str(err))} is already set in this object")
-            break
-        except RecursionError:
-            builder.note(line, column, f"nested deeper than {builder.max_depth} levels")
-            break
-        except ValueError as err:
-            builder.note(line, column, f"in this value: {err}")
-            break
-        documents.append(Document(value, line, column, len(documents)))
-        if len(documents) > builder.max_documents:
-            builder.note(line, column, f"more than {builder.max_documents} documents in one file")
-            break
-        start = _skip_space(text, end)
+    caps = jsontext.Caps(builder.max_nodes, builder.max_depth, builder.max_documents)
+    values, problem = jsontext.read_values(text, caps)
+    if problem is not None:
+        line, column = problem.line, problem.column
+        if problem.duplicate:
+            line, column = _json_duplicate(text, builder) or (line, column)
+        builder.note(line, column, problem.message)
     builder.raise_findings()
-    return tuple(documents)
-
-
-def _skip_space(text: str, index: int) -> int:
-    while index < len(text) and text[index] in " \t\r\n":
-        index += 1
-    return index
-
-
-def _check_json(value: Value, builder: _Builder) -> None:
-    """Apply the limits, and refuse strings that are not Unicode text.
-
-    Raises:
-        ValueError: saying what is over its limit.
-    """
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > builder.max_depth and any(type(item) in (dict, list) for item in level):
-            raise ValueError(f"nested deeper than {builder.max_depth} levels")
-        builder.nodes += len(level)
-        if builder.nodes > builder.max_nodes:
-            raise ValueError(f"more than {builder.max_nodes} values in one file")
-        below: list[Value] = []
-        for item in level:
-            if type(item) is dict:
-                below.extend(item.values())
-                _check_text("".join(item))
-            elif type(item) is list:
-                below.extend(item)
-            elif type(item) is str:
-                _check_text(item)
-        level = below
-
-
-def _check_text(text: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError("a string holds half of a surrogate pair") from None
+    return tuple(Document(item.value, item.line, item.column, index) for index, item in enumerate(values))
 
 
 def _json_duplicate(text: str, builder: _Builder) -> tuple[int, int] | None:

@@ -1,0 +1,131 @@
+"""A stream of JSON values, as kubectl accepts in one file: strict, bounded, with line and column of each value.
+
+Refused: duplicate keys, NaN and Infinity, half surrogate pairs, more values, levels or documents than allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+Value = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What one file may cost."""
+
+    nodes: int
+    depth: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One value and where it starts (from 1)."""
+
+    value: Value
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing that is wrong. For a duplicate key the place is only that of the value around it."""
+
+    line: int
+    column: int
+    message: str
+    duplicate: bool = False
+
+
+class _DuplicateKey(Exception):
+    pass
+
+
+def read_values(text: str, caps: Caps) -> tuple[list[Item], Problem | None]:
+    """Read all values up to the first problem."""
+    items: list[Item] = []
+    nodes = 0
+    start = _skip_space(text, 0)
+    line, counted = 1, 0
+    while start < len(text):
+        line += text.count("\n", counted, start)
+        counted = start
+        column = start - text.rfind("\n", 0, start)
+        try:
+            value, end = _JSON.raw_decode(text, start)
+            nodes = _check(value, nodes, caps)
+        except json.JSONDecodeError as err:
+            return items, Problem(err.lineno, err.colno, f"not JSON: {err.msg}")
+        except _DuplicateKey as err:
+            return items, Problem(line, column, f"key {err} is already set in this object", duplicate=True)
+        except RecursionError:
+            return items, Problem(line, column, f"nested deeper than {caps.depth} levels")
+        except ValueError as err:
+            return items, Problem(line, column, f"in this value: {err}")
+        items.append(Item(value, line, column))
+        if len(items) > caps.documents:
+            return items, Problem(line, column, f"more than {caps.documents} documents in one file")
+        start = _skip_space(text, end)
+    return items, None
+
+
+def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKey(ascii(key[:80]))
+            seen.add(key)
+    return out
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _skip_space(text: str, index: int) -> int:
+    while index < len(text) and text[index] in " \t\r\n":
+        index += 1
+    return index
+
+
+def _check(value: Value, nodes: int, caps: Caps) -> int:
+    """Apply the limits, and refuse strings that are not Unicode text; the nodes seen so far.
+
+    Raises:
+        ValueError: saying what is over its limit.
+    """
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > caps.depth and any(type(item) in (dict, list) for item in level):
+            raise ValueError(f"nested deeper than {caps.depth} levels")
+        nodes += len(level)
+        if nodes > caps.nodes:
+            raise ValueError(f"more than {caps.nodes} values in one file")
+        below: list[Value] = []
+        for item in level:
+            if type(item) is dict:
+                below.extend(item.values())
+                _check_text("".join(item))
+            elif type(item) is list:
+                below.extend(item)
+            elif type(item) is str:
+                _check_text(item)
+        level = below
+    return nodes
+
+
+def _check_text(text: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("a string holds half of a surrogate pair") from None
