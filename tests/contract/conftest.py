@@ -13,14 +13,13 @@ from tests.support.cluster import Cluster
 from tests.support.engine import EngineDriver, driver
 
 
-@pytest.fixture(params=["real"])
+@pytest.fixture(params=["sandbox", "real"])
 def kubeconfig(request: pytest.FixtureRequest) -> Path:
     """The sandbox's API and a real API server in turn; controllers run on both, nodes on neither."""
-    given = requirements.existing_kubeconfig()
-    if given is not None:
-        return given
-    path: Path = request.getfixturevalue("control_plane").kubeconfig
-    return path
+    if request.param == "sandbox":
+        sandbox: Path = request.getfixturevalue("sandbox_cluster").kubeconfig
+        return sandbox
+    return _real(request)
 
 
 @pytest.fixture
@@ -43,3 +42,18 @@ def home(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of this test alone, on the server that ``raw`` talks to."""
     with apiserver.namespace(prefix=request.node.name.removeprefix("test_")) as name:
         yield name
+
+
+@pytest.fixture
+def real_engine(request: pytest.FixtureRequest) -> Iterator[EngineDriver]:
+    """The same on a real API server only: for access control and speed, which the sandbox does not have."""
+    with driver(_real(request)) as made:
+        yield made
+
+
+def _real(request: pytest.FixtureRequest) -> Path:
+    given = requirements.existing_kubeconfig()
+    if given is not None:
+        return given
+    path: Path = request.getfixturevalue("control_plane").kubeconfig
+    return path

@@ -43,9 +43,9 @@ def test_claims() -> None:
 
 
 def test_conflicts_name_manager_subresource_and_field() -> None:
-    hpa = "kube-controller-manager"
+    by_hpa = 'conflict with "kube-controller-manager" with subresource "scale" using apps/v1'
     causes = (
-        Cause("FieldManagerConflict", ".spec.replicas", f'conflict with "{hpa}" with subresource "scale" using apps/v1'),
+        Cause("FieldManagerConflict", ".spec.replicas", by_hpa),
         Cause("FieldManagerConflict", ".data.x", 'conflict with "helm" using v1'),
         Cause("FieldValueInvalid", ".data.y", "other"),
     )  # fmt: skip

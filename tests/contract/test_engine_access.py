@@ -1,0 +1,108 @@
+"""Whose rights writes have, outages, and how fast it is: on a real API server."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ocisync.cluster.apply import Action
+from ocisync.cluster.client import Cluster, connect
+from ocisync.kit.stop import StopToken
+from ocisync.model.errors import Unavailable
+from tests.support.controlplane import ControlPlane
+from tests.support.engine import EngineDriver, actions, driver, failure_of
+
+pytestmark = pytest.mark.real
+
+OBJECTS = 1_000
+
+
+def post(kube: Cluster, path: str, body: object) -> None:
+    data = json.dumps(body).encode()
+    response = kube.request("POST", path, body=data, content_type="application/json")
+    assert response.status == 201, response.body
+
+
+def allow_config_maps(engine: EngineDriver, verbs: tuple[str, ...]) -> None:
+    role = {"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]}
+    binding = {
+        "metadata": {"name": "r"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
+        "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": engine.namespace}],
+    }
+    root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{engine.namespace}"
+    post(engine.kube, f"{root}/roles", role)
+    post(engine.kube, f"{root}/rolebindings", binding)
+
+
+def test_writes_have_the_rights_of_the_syncs_service_account_and_a_refusal_names_it(real_engine: EngineDriver) -> None:
+    engine = real_engine
+    engine.target = replace(engine.target, service_account="deployer")
+    allow_config_maps(engine, ("get", "create", "patch"))
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+    report = engine.sync(engine.config_map("a"), service)
+    assert actions(report)["a"] is Action.CREATED
+    failure = failure_of(report, "web")
+    assert failure.startswith("Forbidden Forbidden: ")
+    for part in ("patch", "services", f"system:serviceaccount:{engine.namespace}:deployer"):
+        assert part in failure
+    assert engine.live("Service", "web") is None
+
+
+def test_a_deletion_has_the_rights_of_the_syncs_service_account_too(real_engine: EngineDriver) -> None:
+    engine = real_engine
+    engine.target = replace(engine.target, service_account="deployer")
+    allow_config_maps(engine, ("get", "create", "patch"))
+    engine.sync(engine.config_map("a"), engine.config_map("b"))
+    report = engine.sync(engine.config_map("a"))
+    assert failure_of(report, "b").startswith("Forbidden ")
+    assert engine.live("ConfigMap", "b") is not None
+    assert engine.owned() == ["a", "b"]
+
+
+def test_a_thousand_objects_land_and_a_second_pass_writes_none_of_them(real_engine: EngineDriver) -> None:
+    engine = real_engine
+    objects = [engine.config_map(f"cm-{number:04d}", number=str(number), text="x" * 50) for number in range(OBJECTS)]
+    for expected in (Action.CREATED, Action.UNCHANGED):
+        wall, cpu = time.perf_counter(), time.process_time()
+        report = engine.sync(*objects)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        print(f"\n{OBJECTS} ConfigMaps {expected}: {wall:.2f} s, {OBJECTS / wall:.0f}/s, {cpu:.2f} s CPU")
+        assert report.failures == ()
+        if expected is Action.CREATED:
+            assert report.counts == {Action.CREATED: OBJECTS}
+            before = _versions(engine)
+    assert _versions(engine) == before
+    assert len(engine.owned()) == OBJECTS
+
+
+def test_an_outage_ends_the_pass_early_and_the_next_pass_converges(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    with driver(control_plane.kubeconfig) as engine:
+        engine.sync(engine.config_map("first"))
+        objects = [engine.config_map(f"cm-{number}") for number in range(60)]
+        prepared_kube = engine.kube
+        impatient = StopToken()
+        engine.kube = connect(str(control_plane.kubeconfig), user_agent="ocisync/test", sleep=lambda _: impatient.stopped)
+        control_plane.stop_apiserver()
+        try:
+            with pytest.raises(Unavailable) as gone:
+                engine.sync(engine.config_map("first"), *objects)
+            assert engine.kube.host in gone.value.message
+        finally:
+            engine.kube.close()
+            engine.kube = prepared_kube
+            control_plane.start_apiserver()
+        assert engine.sync(engine.config_map("first"), *objects).all_applied
+        assert len(engine.owned()) == 61
+
+
+def _versions(engine: EngineDriver) -> dict[str, str]:
+    response = engine.kube.request("GET", engine.path("ConfigMap", ""))
+    items = json.loads(response.body)["items"]
+    return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in items}
