@@ -28,16 +28,18 @@ def tenant(installation: Installation, namespace: str, distribution: Registry) -
     made = Tenant(installation, namespace, repository, store_directory=distribution.directory)
     made.prepare()
     yield made
-    installation.cluster.kubectl("delete", "trustpolicy", made.policy_name, "--ignore-not-found")
-    patch = '{"metadata":{"finalizers":null}}'
-    syncs = installation.cluster.get("artifactsyncs", namespace=namespace)["items"]
-    for name in [item["metadata"]["name"] for item in syncs]:
-        installation.cluster.kubectl("patch", "artifactsync", name, "-n", namespace, "--type=merge", "-p", patch)
-        installation.cluster.kubectl("delete", "artifactsync", name, "-n", namespace, "--ignore-not-found")
+    made.remove()
 
 
 @pytest.fixture
 def agent(installation: Installation, tmp_path: Path) -> Iterator[AgentProcess]:
     """A running agent."""
     with running(installation.agent(tmp_path / "agent")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_agent(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    """A running agent for all tests of a module; for those that neither stop it nor count what it does."""
+    with running(installation.agent(tmp_path_factory.mktemp("shared-agent"))) as started:
         yield started

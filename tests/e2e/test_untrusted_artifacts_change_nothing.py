@@ -99,7 +99,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 def test_an_attack_is_refused_and_what_runs_stays(
-    attack: tuple[Attack, str], agent: AgentProcess, tenant: Tenant
+    attack: tuple[Attack, str], shared_agent: AgentProcess, tenant: Tenant
 ) -> None:
     good = tenant.push(GOOD)
     tenant.write_sync()
@@ -117,7 +117,7 @@ def test_an_attack_is_refused_and_what_runs_stays(
     tenant.wait_value("settings", "version", "good")
 
 
-def test_a_changed_layer_byte_is_refused(agent: AgentProcess, tenant: Tenant) -> None:
+def test_a_changed_layer_byte_is_refused(shared_agent: AgentProcess, tenant: Tenant) -> None:
     good = tenant.push(GOOD)
     tenant.write_sync()
     tenant.wait_ready(good.descriptor.digest)
@@ -132,7 +132,7 @@ def test_a_changed_layer_byte_is_refused(agent: AgentProcess, tenant: Tenant) ->
     assert _version(tenant) == before
 
 
-def test_without_a_policy_the_registry_is_never_asked(agent: AgentProcess, tenant: Tenant) -> None:
+def test_without_a_policy_the_registry_is_never_asked(shared_agent: AgentProcess, tenant: Tenant) -> None:
     tenant.push(GOOD)
     tenant.cluster.kubectl("delete", "trustpolicy", tenant.policy_name)
     tenant.write_sync()

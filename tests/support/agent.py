@@ -1,17 +1,16 @@
 """The agent as its users run it: a subprocess with the installed ServiceAccount, against a real API server.
 
-`Installation` puts CRDs, RBAC and a signing key into a cluster once; `Tenant` is one sync with its own namespaces, policy
-and repository; `AgentProcess` is the agent itself: logs, kill, restart.
+`Installation` puts CRDs, RBAC and a signing key into a cluster once; `Tenant` is one sync with its own namespace,
+policy and repository; `AgentProcess` is the agent itself: logs, kill, restart.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import secrets
-import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from ocisync.install.workload import Workload
 from ocisync.pack.artifact import BuiltArtifact, build
 from ocisync.signing.keys import Signer
 from tests.support.artifacts import tree_of
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, KubectlError
 from tests.support.process import Server, clean_environment
 from tests.support.signedrepository import SignedRepository
 from tests.support.trust import signer
@@ -88,9 +87,9 @@ class AgentProcess:
                 entry = json.loads(line)
             except ValueError:
                 continue  # a traceback, or the last line in the making
-            if isinstance(entry, dict) and (not message or entry.get("message") == message):
-                if all(str(entry.get(key)) == value for key, value in fields.items()):
-                    found.append(entry)
+            wanted = isinstance(entry, dict) and (not message or entry.get("message") == message)
+            if wanted and all(str(entry.get(key)) == value for key, value in fields.items()):
+                found.append(entry)
         return found
 
     def assert_sound(self) -> None:
@@ -121,14 +120,13 @@ class Installation:
         """An agent that is not started yet."""
         return AgentProcess(self.kubeconfig, self.namespace, directory, extra=extra)
 
-    def bind_agent(self, namespaced_account: str) -> None:
-        """Let the agent act as one service account, as `--impersonate` does."""
+    def impersonation(self, namespaced_account: str) -> list[dict[str, Any]]:
+        """What lets the agent act as one service account, as `--impersonate` writes it."""
         objects = bundle.installation(
             Workload(image=_IMAGE, namespace=self.namespace), Access(impersonate=(namespaced_account,))
         )
         namespace = namespaced_account.partition("/")[0]
-        wanted = [item for item in objects if item["metadata"].get("namespace") == namespace]
-        self.cluster.apply(_yaml(wanted))
+        return [item for item in objects if item["metadata"].get("namespace") == namespace]
 
     def remove(self) -> None:
         """Take the bookkeeping namespace away; definitions stay."""
@@ -166,27 +164,25 @@ class Tenant:
         subject = {"kind": "ServiceAccount", "name": self.account, "namespace": self.namespace}
         meta = {"name": self.account, "namespace": self.namespace}
         rbac = "rbac.authorization.k8s.io"
-        self.cluster.apply(
-            _yaml(
-                [
-                    {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-                    {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": role_rules},
-                    {
-                        "apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": meta, "subjects": [subject],
-                        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": self.account},
-                    },
-                ]
-            )
-        )  # fmt: skip
-        self.installation.bind_agent(f"{self.namespace}/{self.account}")
-        self.write_policy()
+        rbac_version = f"{rbac}/v1"
+        role = {"apiVersion": rbac_version, "kind": "Role", "metadata": meta, "rules": role_rules}
+        binding = {
+            "apiVersion": rbac_version, "kind": "RoleBinding", "metadata": meta, "subjects": [subject],
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": self.account},
+        }  # fmt: skip
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}
+        agents = self.installation.impersonation(f"{self.namespace}/{self.account}")
+        self.cluster.apply(_yaml([account, role, binding, *agents, *self._policy()]), "--force-conflicts")
 
     def write_policy(self, **spec: Any) -> None:
         """Key and policy; keyword arguments replace fields of the policy's spec."""
+        self.cluster.apply(_yaml(self._policy(**spec)), "--force-conflicts")
+
+    def _policy(self, **spec: Any) -> list[dict[str, Any]]:
         secret = {
             "apiVersion": "v1", "kind": "Secret",
             "metadata": {"name": self.policy_name, "namespace": self.installation.namespace},
-            "data": {"cosign.pub": base64.b64encode(_pem(self.key)).decode()},
+            "data": {"cosign.pub": base64.b64encode(self.key.public.pem.encode()).decode()},
         }  # fmt: skip
         policy = {
             "apiVersion": "ocisync.dev/v1alpha1",
@@ -199,7 +195,7 @@ class Tenant:
                 **spec,
             },
         }
-        self.cluster.apply(_yaml([secret, policy]), "--force-conflicts")
+        return [secret, policy]
 
     def write_sync(self, **spec: Any) -> None:
         """The sync; keyword arguments replace fields of its spec."""
@@ -215,6 +211,17 @@ class Tenant:
             },
         }
         self.cluster.apply(_yaml([sync]), "--force-conflicts")
+
+    def remove(self) -> None:
+        """Take the sync away without its agent, and the policy."""
+        self.cluster.kubectl("delete", "trustpolicy", self.policy_name, "--ignore-not-found")
+        names = self.cluster.kubectl("get", "artifactsyncs", "-n", self.namespace, "-o", "name").split()
+        if names:
+            patch = '{"metadata":{"finalizers":null}}'
+            self.cluster.kubectl("delete", *names, "-n", self.namespace, "--wait=false", "--ignore-not-found")
+            for name in names:
+                with contextlib.suppress(KubectlError):
+                    self.cluster.kubectl("patch", name, "-n", self.namespace, "--type=merge", "-p", patch)
 
     def build(self, objects: Mapping[str, Any]) -> BuiltArtifact:
         """An artifact of files; values that are no text are written as YAML."""
@@ -361,22 +368,8 @@ def service(name: str) -> dict[str, Any]:
     }
 
 
-def terminate(agent: AgentProcess) -> int:
-    """SIGTERM; its exit code."""
-    process = subprocess.Popen(["kill", f"-{int(signal.SIGTERM)}", str(agent.pid)])
-    process.wait(5)
-    child = agent.server._child
-    assert child is not None
-    return child.wait(30.0)
-
-
 def _many(item: Any) -> list[Any]:
     return item if isinstance(item, list) else [item]
-
-
-def _pem(key: Signer) -> bytes:
-    pem = key.public.pem
-    return pem.encode() if isinstance(pem, str) else pem
 
 
 def _yaml(objects: Iterable[Mapping[str, Any]]) -> str:
