@@ -13,7 +13,7 @@ completed by the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +25,7 @@ from ocisync.manifests.validate import check
 from ocisync.model import limits
 from ocisync.model.artifact import ArtifactManifest
 from ocisync.model.clock import Clock
-from ocisync.model.descriptor import CREATED, OCI_MANIFEST, Descriptor
+from ocisync.model.descriptor import CREATED, OCI_MANIFEST, REVISION, Descriptor
 from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused, UsageError
 from ocisync.model.tree import SourceTree
 from ocisync.oci.evidence import EvidenceBudget
@@ -229,7 +229,10 @@ class _Publisher:
         claims = self._claims(tree, tags)
         skipped = self._skip(built, wanted, current) if request.if_changed else None
         if skipped is not None:
-            return self._result(tree, built, skipped[0], wanted.typed, skipped[1], warnings, objects)
+            kept, found = skipped
+            self._notes.append(f"{kept.descriptor.digest} has equal content and is kept")
+            result = self._result(tree, built, kept.descriptor.digest, wanted.typed, found, warnings, objects)
+            return replace(result, revision=kept.annotations.get(REVISION, ""))
 
         signatures = self._existing_signatures(target, claims)
         if not request.dry_run:
@@ -338,8 +341,8 @@ class _Publisher:
 
     def _skip(
         self, built: BuiltArtifact, wanted: Wanted, current: Mapping[str, Current]
-    ) -> tuple[str, tuple[sign.Signature, ...]] | None:
-        """With `if_changed`: the digest that all typed tags have, if it holds our content and our signatures."""
+    ) -> tuple[ArtifactManifest, tuple[sign.Signature, ...]] | None:
+        """With `if_changed`: what all typed tags point to, if it holds our content and has our signatures."""
         digests = {current[tag].digest for tag in wanted.typed}
         manifest = self._manifest(next(iter(digests))) if len(digests) == 1 and "" not in digests else None
         if manifest is None or not self._has_content(manifest, built):
@@ -348,7 +351,7 @@ class _Publisher:
         found = sign.find_signers(self._store, digest, signers, wanted.typed, self._budget())
         if len(found) < len({signer.fingerprint for signer in signers}):
             return None
-        return digest, found
+        return manifest, found
 
     # Writing --------------------------------------------------------------------------------------------------
 

@@ -226,6 +226,7 @@ def test_if_changed_skips_a_new_commit_with_equal_content(store: MemoryStore, ke
     store.heal()
     result = push(store, later(), signers=(key,), if_changed=True)
     assert (result.unchanged, result.digest, result.tags) == (True, first.digest, ("production",))
+    assert result.revision == first.revision
     assert store.writes == []
     assert push(store, later(OTHER), signers=(key,), if_changed=True).digest != first.digest
 
