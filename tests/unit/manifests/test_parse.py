@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ocisync.manifests.parse import is_manifest, parse_tree
-from ocisync.manifests.select import under
+from ocisync.manifests.select import files_under, under
 from ocisync.model.errors import InvalidInput
 from ocisync.model.resource import ManifestObject, ObjectId
 from ocisync.model.tree import TreeFile
@@ -102,10 +102,13 @@ def test_a_directory_that_needs_rendering_is_one_finding_that_names_the_flag(nam
 
 
 def test_a_sync_takes_what_is_below_its_path() -> None:
-    objects = parse_tree(files({p: CONFIG % "a" for p in ("eu/a.yaml", "eu/x/b.yaml", "eu-2/c.yaml", "d.yaml")}))
+    tree = files({p: CONFIG % "a" for p in ("eu/a.yaml", "eu/x/b.yaml", "eu-2/c.yaml", "d.yaml")})
+    objects = parse_tree(tree)
 
     def chosen(path: str) -> list[str]:
-        return [item.file for item in under(objects, path)]
+        found = [item.file for item in under(objects, path)]
+        assert [file.path for file in files_under(tree, path)] == found
+        return found
 
     assert len(chosen("")) == len(chosen(".")) == len(chosen("./")) == 4
     assert chosen("eu") == chosen("./eu/") == ["eu/a.yaml", "eu/x/b.yaml"]

@@ -260,3 +260,33 @@ def test_a_broken_repository_is_one_clear_error(tmp_path: Path, git: str | None)
     (tmp_path / ".git").mkdir()
     with pytest.raises(OcisyncError):
         read(tmp_path, git)
+
+
+def test_a_linked_worktree_of_another_user_is_read(repo: GitRepo, tmp_path: Path) -> None:
+    repo.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    environ = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    assert paths(read(tmp_path / "side", "git", environ=environ)) == sorted(FILES)
+
+
+def test_a_partial_clone_fetches_what_it_lacks(repo: GitRepo, tmp_path: Path) -> None:
+    repo.git("config", "uploadpack.allowFilter", "true")
+    repo.commit({"apps/a.yaml": "a: 2\n"})
+    clone = repo.clone(tmp_path / "partial", "--filter=blob:none")
+    first = repo.git("rev-parse", "HEAD~1")
+    assert read(clone.path / "apps", "git", rev=first).files[0].data == b"a: 1\n"
+
+
+def test_commands_from_the_repositorys_own_configuration_do_not_run(repo: GitRepo, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    script = tmp_path / "evil.sh"
+    script.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    script.chmod(0o755)
+    repo.git("config", "core.fsmonitor", str(script))
+    read(repo.path, "git")
+    assert not mark.exists()
+
+
+def test_a_commit_with_many_files_is_read_at_once(tmp_path: Path, git: str | None) -> None:
+    repo = GitRepo(tmp_path / "many")
+    repo.commit({f"d{i % 7}/{i:04}.yaml": f"n: {i % 50}\n" for i in range(1500)})
+    assert len(read(repo.path, git).files) == 1500
