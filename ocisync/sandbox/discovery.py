@@ -86,12 +86,7 @@ def _group_discovery(group: str, versions: dict[str, list[Resource]]) -> Json:
 def _resource_discovery(resource: Resource) -> Json:
     made: Json = {
         "resource": resource.plural,
-        # The core group's resources carry no version here.
-        "responseKind": {
-            "group": resource.group,
-            "version": resource.version if resource.group else "",
-            "kind": resource.kind,
-        },
+        "responseKind": _response_kind(resource, resource.group, resource.version, resource.kind),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
         "verbs": _verbs(resource),
@@ -103,7 +98,7 @@ def _resource_discovery(resource: Resource) -> Json:
     subresources = [
         {
             "subresource": name,
-            "responseKind": {"group": group, "version": version, "kind": kind},
+            "responseKind": _response_kind(resource, group, version, kind),
             "verbs": verbs,
         }
         for name, group, version, kind, verbs in _subresources(resource)
@@ -111,6 +106,13 @@ def _resource_discovery(resource: Resource) -> Json:
     if subresources:
         made["subresources"] = subresources
     return made
+
+
+def _response_kind(resource: Resource, group: str, version: str, kind: str) -> Json:
+    """Built-in kinds leave out what is the resource's own group and version, custom ones write it."""
+    if not resource.custom and (group, version) == (resource.group, resource.version):
+        group = version = ""
+    return {"group": group, "version": version, "kind": kind}
 
 
 def _verbs(resource: Resource) -> list[str]:

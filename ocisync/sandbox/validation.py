@@ -378,8 +378,7 @@ def check_changes(resource: Resource, old: Json, new: Json) -> Findings:
     for path in _IMMUTABLE.get(resource.table, ()):
         parts = path.split(".")
         if not same(_below(old, *parts), _below(new, *parts)):
-            words = "cannot change roleRef" if path == "roleRef" else "field is immutable"
-            yield invalid_value(path, _below(new, *parts), words)
+            yield invalid_value(path, _below(new, *parts), "field is immutable")
     if resource.table == ("", "services"):
         before, after = _below(old, "spec", "clusterIP"), _below(new, "spec", "clusterIP")
         kinds = {_below(old, "spec", "type"), _below(new, "spec", "type")}

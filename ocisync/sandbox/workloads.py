@@ -24,6 +24,7 @@ REVISION: Final = "deployment.kubernetes.io/revision"
 PODS: Final = ("", "pods")
 CLAIMS: Final = ("", "persistentvolumeclaims")
 REPLICA_SETS: Final = ("apps", "replicasets")
+FATE: Final = "tests.ocisync.dev/fate"
 
 
 def ready(pod: Json) -> bool:
@@ -35,6 +36,20 @@ def ready(pod: Json) -> bool:
 def unpullable(image: str) -> bool:
     """Whether an image can never be pulled: its host is under `.invalid`."""
     return image.partition("/")[0].partition(":")[0].endswith(".invalid")
+
+
+def fate_of(pod: Json) -> str:
+    """Say how a pod ends up: Running, Succeeded, or what is wrong with it.
+
+    The annotation is the one that the simulated nodes of the tests with real servers obey.
+    """
+    fate = (pod["metadata"].get("annotations") or {}).get(FATE, "")
+    if fate:
+        return str(fate)
+    containers = pod["spec"].get("containers") or ()
+    if any(unpullable(item.get("image", "")) for item in containers):
+        return "ImagePullBackOff"
+    return "Succeeded" if pod["spec"].get("restartPolicy") in ("Never", "OnFailure") else "Running"
 
 
 def template_hash(template: Json) -> str:
@@ -119,19 +134,9 @@ class Workloads:
 
     def pod_status(self, pod: Json, now: str, address: str) -> Json:
         """Return the status of a pod whose containers have started, or cannot."""
-        spec = pod["spec"]
-        names = [container["name"] for container in spec.get("containers") or ()]
-        broken = [item["image"] for item in spec.get("containers") or () if unpullable(item.get("image", ""))]
-        done = spec.get("restartPolicy") in ("Never", "OnFailure") and not broken
-        if broken:
-            message = f'Back-off pulling image "{broken[0]}"'
-            state: Json = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
-        elif done:
-            state = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now}}
-        else:
-            state = {"running": {"startedAt": now}}
-        up = not broken and not done
-        reason = "PodCompleted" if done else "" if up else "ContainersNotReady"
+        fate = fate_of(pod)
+        up, done = fate == "Running", fate in ("Succeeded", "Failed")
+        reason = "PodCompleted" if fate == "Succeeded" else "" if up else "ContainersNotReady"
         conditions: list[Json] = [
             {"type": kind, "status": "True" if up or kind in ("PodScheduled", "Initialized") else "False"}
             | ({"reason": reason} if reason and kind in ("Ready", "ContainersReady") else {})
@@ -140,18 +145,18 @@ class Workloads:
         ]
         statuses = [
             {
-                "name": name,
+                "name": item["name"],
                 "image": item.get("image", ""),
                 "imageID": "",
                 "ready": up,
-                "restartCount": 0,
+                "restartCount": 1 if fate == "CrashLoopBackOff" else 0,
                 "started": up,
-                "state": state,
+                "state": _container_state(fate, item.get("image", ""), now),
             }
-            for name, item in zip(names, spec.get("containers") or (), strict=True)
+            for item in pod["spec"].get("containers") or ()
         ]
         return {
-            "phase": "Pending" if broken else "Succeeded" if done else "Running",
+            "phase": fate if done else "Running" if fate in ("Running", "CrashLoopBackOff") else "Pending",
             "observedGeneration": pod["metadata"].get("generation", 1),
             "qosClass": (pod.get("status") or {}).get("qosClass", "BestEffort"),
             "startTime": now,
@@ -373,30 +378,48 @@ class Workloads:
     def _job(self, stored: Stored) -> None:
         metadata, spec, now = stored.value["metadata"], stored.value["spec"], self._writer.now()
         before = stored.value.get("status") or {}
-        if spec.get("suspend") or before.get("completionTime"):
+        if spec.get("suspend") or before.get("conditions"):
             return
         pods = self._owned(PODS, stored)
-        done = sum(1 for pod in pods if (pod.value.get("status") or {}).get("phase") == "Succeeded")
+        phases = [(pod.value.get("status") or {}).get("phase") for pod in pods]
+        done, failed = phases.count("Succeeded"), phases.count("Failed")
         wanted = spec.get("completions") or 1
-        active = len(pods) - done
-        for _ in range(min(spec.get("parallelism") or 1, wanted - done) - active):
+        active = len(pods) - done - failed
+        given_up = failed > spec.get("backoffLimit", 6)
+        for _ in range(0 if given_up else min(spec.get("parallelism") or 1, wanted - done) - active):
             self._create_pod(stored, spec["template"], f"{metadata['name']}-{secrets.token_hex(3)[:5]}")
             active += 1
         status: Json = {"startTime": before.get("startTime", now), "ready": 0, "terminating": 0}
-        status |= {"uncountedTerminatedPods": {}} | ({"active": active} if active else {})
-        status |= {"succeeded": done} if done else {}
-        if done >= wanted:
-            words = "Reached expected number of succeeded pods"
-            status["conditions"] = [_job_condition(kind, words, now) for kind in ("SuccessCriteriaMet", "Complete")]
+        counts = {"active": active, "succeeded": done, "failed": failed}
+        status |= {"uncountedTerminatedPods": {}} | {key: number for key, number in counts.items() if number}
+        if given_up:
+            words = ("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+            status["conditions"] = [_job_condition(kind, *words, now) for kind in ("FailureTarget", "Failed")]
+        elif done >= wanted:
+            words = ("CompletionsReached", "Reached expected number of succeeded pods")
+            status["conditions"] = [_job_condition(kind, *words, now) for kind in ("SuccessCriteriaMet", "Complete")]
             status["completionTime"] = now
         self._writer.set_status(self._resource(("batch", "jobs")), stored, status, MANAGER)
 
 
-def _job_condition(kind: str, message: str, now: str) -> Json:
+def _container_state(fate: str, image: str, now: str) -> Json:
+    if fate == "Running":
+        return {"running": {"startedAt": now}}
+    if fate in ("Succeeded", "Failed"):
+        code, reason = (0, "Completed") if fate == "Succeeded" else (1, "Error")
+        return {"terminated": {"exitCode": code, "reason": reason, "startedAt": now, "finishedAt": now}}
+    messages = {
+        "ImagePullBackOff": f'Back-off pulling image "{image}"',
+        "CrashLoopBackOff": "back-off 10s restarting failed container",
+    }
+    return {"waiting": {"reason": fate if fate in messages else "ContainerCreating", "message": messages.get(fate, "")}}
+
+
+def _job_condition(kind: str, reason: str, message: str, now: str) -> Json:
     return {
         "type": kind,
         "status": "True",
-        "reason": "CompletionsReached",
+        "reason": reason,
         "message": message,
         "lastProbeTime": now,
         "lastTransitionTime": now,

@@ -55,7 +55,8 @@ class RawApi:
 
     def _tls(self, cluster: Mapping[str, Any], folder: Path) -> ssl.SSLContext:
         if "certificate-authority-data" in cluster:
-            context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+            authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+            context = ssl.create_default_context(cadata=authority)
         else:
             context = ssl.create_default_context(cafile=str(folder / cluster["certificate-authority"]))
         if "client-certificate-data" in self._user:
@@ -123,7 +124,9 @@ class RawApi:
         """Any other patch."""
         return self.request("PATCH", path, body, content_type=content_type, query={"fieldManager": manager, **query})
 
-    def lines(self, path: str, *, accept: str = "application/json", timeout_s: float = 10.0) -> Iterator[dict[str, Any]]:
+    def lines(
+        self, path: str, *, accept: str = "application/json", timeout_s: float = 10.0
+    ) -> Iterator[dict[str, Any]]:
         """The events of a watch, each as it comes; ends with the stream, or raises TimeoutError when none comes."""
         with contextlib.closing(self.connect(timeout_s)) as connection:
             connection.request("GET", path, headers={**self._headers, "Accept": accept})

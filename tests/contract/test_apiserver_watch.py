@@ -1,0 +1,137 @@
+"""Watching: initial events, bookmarks, selectors, resumption; the sandbox as the real server."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.contract.rawapi import METADATA, RawApi
+
+STREAMING_LIST = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+
+
+@pytest.fixture
+def maps(home: str) -> str:
+    return f"/api/v1/namespaces/{home}/configmaps"
+
+
+def put_map(raw: RawApi, maps: str, name: str, tier: str = "", **data: str) -> dict[str, Any]:
+    labels = {"tier": tier} if tier else {}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}, "data": data}
+    return raw.apply(f"{maps}/{name}", body, force=True).ok()
+
+
+def version(raw: RawApi, maps: str) -> str:
+    return str(raw.get(maps).ok()["metadata"]["resourceVersion"])
+
+
+def seen(raw: RawApi, path: str, count: int, accept: str = "application/json") -> list[dict[str, Any]]:
+    return list(islice(raw.lines(path, accept=accept), count))
+
+
+def test_a_streaming_list_sends_what_is_there_and_then_its_bookmark(raw: RawApi, maps: str) -> None:
+    put_map(raw, maps, "a", "web")
+    put_map(raw, maps, "b", "web")
+    put_map(raw, maps, "c")
+    events = seen(raw, f"{maps}?{STREAMING_LIST}&labelSelector=tier", 3)
+    assert [event["type"] for event in events] == ["ADDED", "ADDED", "BOOKMARK"]
+    end = events[2]["object"]
+    assert end["kind"] == "ConfigMap"
+    assert end["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert int(end["metadata"]["resourceVersion"]) >= int(events[1]["object"]["metadata"]["resourceVersion"])
+
+
+def test_an_empty_streaming_list_is_a_bookmark_at_once(raw: RawApi, maps: str) -> None:
+    assert seen(raw, f"{maps}?{STREAMING_LIST}&labelSelector=none", 1)[0]["type"] == "BOOKMARK"
+
+
+def test_metadata_only_watches_carry_no_data(raw: RawApi, maps: str) -> None:
+    put_map(raw, maps, "a", "web", secret="value")
+    events = seen(raw, f"{maps}?{STREAMING_LIST}&labelSelector=tier", 2, accept=METADATA)
+    assert [event["object"]["kind"] for event in events] == ["PartialObjectMetadata"] * 2
+    assert set(events[0]["object"]) == {"kind", "apiVersion", "metadata"}
+    assert events[0]["object"]["metadata"]["managedFields"]
+
+
+def test_a_watch_without_version_starts_with_what_is_there(raw: RawApi, maps: str) -> None:
+    put_map(raw, maps, "a", "web")
+    event = seen(raw, f"{maps}?watch=true&labelSelector=tier", 1)[0]
+    assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "a")
+
+
+def test_a_watch_from_a_version_sees_everything_after_it(raw: RawApi, maps: str) -> None:
+    put_map(raw, maps, "a", x="1")
+    start = version(raw, maps)
+    put_map(raw, maps, "a", x="2")
+    put_map(raw, maps, "b")
+    raw.request("DELETE", f"{maps}/a").ok()
+    events = seen(raw, f"{maps}?watch=1&resourceVersion={start}", 3)
+    assert [(event["type"], event["object"]["metadata"]["name"]) for event in events] == [
+        ("MODIFIED", "a"),
+        ("ADDED", "b"),
+        ("DELETED", "a"),
+    ]
+    numbers = [int(event["object"]["metadata"]["resourceVersion"]) for event in events]
+    assert numbers == sorted(numbers)
+    assert numbers[0] > int(start)
+
+
+def test_entering_and_leaving_a_selection_are_added_and_deleted(raw: RawApi, maps: str) -> None:
+    put_map(raw, maps, "a", x="1")
+    start = version(raw, maps)
+    put_map(raw, maps, "a", "web", x="2")
+    put_map(raw, maps, "a", "web", x="3")
+    left = put_map(raw, maps, "a", x="4")
+    put_map(raw, maps, "a", x="5")
+    put_map(raw, maps, "b", "web")
+    events = seen(raw, f"{maps}?watch=1&resourceVersion={start}&labelSelector=tier%3Dweb", 4)
+    assert [(event["type"], event["object"]["metadata"]["name"]) for event in events] == [
+        ("ADDED", "a"),
+        ("MODIFIED", "a"),
+        ("DELETED", "a"),
+        ("ADDED", "b"),
+    ]
+    gone = events[2]["object"]
+    assert gone["data"] == {"x": "3"}  # as the watcher last knew it
+    assert gone["metadata"]["labels"] == {"tier": "web"}
+    assert gone["metadata"]["resourceVersion"] == left["metadata"]["resourceVersion"]
+
+
+def test_a_write_that_changes_nothing_is_no_event(raw: RawApi, maps: str) -> None:
+    put_map(raw, maps, "a", x="1")
+    start = version(raw, maps)
+    put_map(raw, maps, "a", x="1")
+    put_map(raw, maps, "b")
+    event = seen(raw, f"{maps}?watch=1&resourceVersion={start}", 1)[0]
+    assert event["object"]["metadata"]["name"] == "b"
+
+
+def test_a_watch_ends_at_its_timeout(raw: RawApi, maps: str) -> None:
+    start = version(raw, maps)
+    assert list(raw.lines(f"{maps}?watch=1&resourceVersion={start}&timeoutSeconds=1")) == []
+
+
+def test_one_object_can_be_watched_by_field_selector(raw: RawApi, maps: str) -> None:
+    start = version(raw, maps)
+    put_map(raw, maps, "a")
+    put_map(raw, maps, "b")
+    selector = quote("metadata.name=b")
+    event = seen(raw, f"{maps}?watch=1&resourceVersion={start}&fieldSelector={selector}", 1)[0]
+    assert event["object"]["metadata"]["name"] == "b"
+
+
+def test_initial_events_need_their_match(raw: RawApi, maps: str) -> None:
+    answer = raw.get(f"{maps}?watch=1&sendInitialEvents=true")
+    assert answer.status == 422
+    assert answer.body["details"]["causes"][0]["field"] == "resourceVersionMatch"
+
+
+def test_all_namespaces_can_be_watched_at_once(raw: RawApi, maps: str, home: str) -> None:
+    start = version(raw, maps)
+    put_map(raw, maps, "a", f"t-{home}"[:60])
+    selector = quote(f"tier={f't-{home}'[:60]}")
+    event = seen(raw, f"/api/v1/configmaps?watch=1&resourceVersion={start}&labelSelector={selector}", 1)[0]
+    assert event["object"]["metadata"]["namespace"] == home
