@@ -44,7 +44,7 @@ from ocisync.cluster.fields import (
     render,
     topmost,
 )
-from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, seen_of
+from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, glimpse_of, seen_of, version_of
 from ocisync.cluster.values import ABSENT, same_value, shown
 from ocisync.model.clock import format_rfc3339
 from ocisync.model.resource import JsonObject, ObjectId, labels_of
@@ -201,11 +201,12 @@ def judge(
     """
     if event_type == "DELETED":
         return Judgement(Verdict.LOOK)
+    if version_of(obj) <= applied.resource_version:
+        seen = glimpse_of(obj)
+        return Judgement(Verdict.REPLACED if seen.uid != applied.uid else Verdict.IGNORE, seen)
     seen = seen_of(obj)
     if seen.uid != applied.uid:
         return Judgement(Verdict.REPLACED, seen)
-    if seen.resource_version <= applied.resource_version:
-        return Judgement(Verdict.IGNORE, seen)
     return _judge_newer(applied, seen, obj, sync_id, ignored, desired)
 
 

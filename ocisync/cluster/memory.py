@@ -20,6 +20,7 @@ NO_GENERATION: Final = -1  # ConfigMaps, Secrets and others have none
 
 _DIGEST_BYTES: Final = 12  # against accidents: whoever can forge managedFields can also forge what they prove
 _NOTHING: Final = b""
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False)
 
 # Field names of ordinary objects: as a preset dictionary they halve the compressed size of small field sets.
 _DICTIONARY: Final = (
@@ -48,7 +49,8 @@ class Applied:
         generation: `NO_GENERATION` for kinds without one.
         owned_digest: of the field set of our Apply entry; empty if we have no entry.
         entry_time: time of our entry as the server wrote it (whole seconds).
-        others_digest: of all other entries but those of the status subresource, times included.
+        others_digest: of all other entries but those of the status subresource, times included; empty for objects with
+            a generation, which tells more.
         owned: our field set, compressed: only read once something was lost, to say what.
     """
 
@@ -104,15 +106,25 @@ def seen_of(obj: Mapping[str, Any]) -> Seen:
     entries = parse_managed_fields(obj)
     ours = our_entry(entries)
     generation = metadata.get("generation")
+    if not isinstance(generation, int):
+        generation = NO_GENERATION
     return Seen(
         uid=str(metadata.get("uid") or ""),
         resource_version=version_of(obj),
-        generation=generation if isinstance(generation, int) else NO_GENERATION,
+        generation=generation,
         owned_digest=_digest(_canonical(ours.fields)) if ours else _NOTHING,
         entry_time=ours.time if ours else "",
-        others_digest=_others_digest(entries),
+        others_digest=_others_digest(entries) if generation == NO_GENERATION else _NOTHING,
         entries=entries,
     )
+
+
+def glimpse_of(obj: Mapping[str, Any]) -> Seen:
+    """`seen_of` without the digests, for objects that need no comparison: most of what an initial list shows."""
+    metadata = obj.get("metadata") or {}
+    entries = parse_managed_fields(obj)
+    uid = str(metadata.get("uid") or "")
+    return Seen(uid, version_of(obj), NO_GENERATION, _NOTHING, "", _NOTHING, entries)
 
 
 def version_of(obj: Mapping[str, Any]) -> int:
@@ -131,7 +143,7 @@ def _others_digest(entries: Iterable[ManagerEntry]) -> bytes:
 
 
 def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _digest(data: bytes) -> bytes:

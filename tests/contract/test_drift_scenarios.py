@@ -294,9 +294,17 @@ SCENARIOS = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module", params=["sandbox", "real"])
+def cluster_of_module(request: pytest.FixtureRequest) -> Cluster:
+    """The sandbox's API and the real one in turn."""
+    chosen: Cluster = request.getfixturevalue("sandbox_cluster" if request.param == "sandbox" else "cluster")
+    return chosen
+
+
 @pytest.fixture(scope="module")
-def keeper(cluster: Cluster) -> Iterator[Keeper]:
+def keeper(cluster_of_module: Cluster) -> Iterator[Keeper]:
     """A keeper that owns one object for each scenario, all applied more than a second ago."""
+    cluster = cluster_of_module
     with cluster.namespace("drift") as namespace, keeping(cluster.kubeconfig, namespace) as started:
         started.apply("\n---\n".join(s.manifest.format(name=s.name) for s in SCENARIOS))
         eventually(lambda: not started.tracker.unsynced(), timeout_s=20, what="the watches have shown everything")
@@ -317,8 +325,9 @@ def reports_of(keeper: Keeper, scenario: Scenario) -> list[DriftReport]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_each_change_is_classified_attributed_and_answered(
-    keeper: Keeper, cluster: Cluster, scenario: Scenario
+    keeper: Keeper, cluster_of_module: Cluster, scenario: Scenario
 ) -> None:
+    cluster = cluster_of_module
     object_id = next(i for i in keeper.tracker.owned(keeper.sync_id) if i.name == scenario.name)
     eventually(lambda: settled(keeper, object_id), timeout_s=20, what=f"{object_id} is at rest")
     assert reports_of(keeper, scenario) == []
@@ -351,7 +360,10 @@ def test_each_change_is_classified_attributed_and_answered(
     assert "correct-horse" not in report.message
 
 
-def test_a_pending_finalizer_is_waited_for_and_then_the_object_returns(keeper: Keeper, cluster: Cluster) -> None:
+def test_a_pending_finalizer_is_waited_for_and_then_the_object_returns(
+    keeper: Keeper, cluster_of_module: Cluster
+) -> None:
+    cluster = cluster_of_module
     keeper.apply(
         CONFIG_MAP.format(name="pending").replace("{name: pending}", "{name: pending, finalizers: [test.example/hold]}")
     )
@@ -375,18 +387,22 @@ def test_a_pending_finalizer_is_waited_for_and_then_the_object_returns(keeper: K
     assert keeper.reported("pending")[0].kind is DriftKind.DELETED
 
 
-def test_what_happens_during_a_pause_is_judged_after_it(keeper: Keeper, cluster: Cluster) -> None:
+def test_what_happens_during_a_pause_is_judged_after_it(keeper: Keeper, cluster_of_module: Cluster) -> None:
+    cluster = cluster_of_module
     for name in ("recreated", "scaled-meanwhile"):
         keeper.apply((CONFIG_MAP if name == "recreated" else DEPLOYMENT).format(name=name))
     ids = [i for i in keeper.tracker.owned(keeper.sync_id) if i.name in {"recreated", "scaled-meanwhile"}]
-    for object_id in ids:
-        eventually(lambda o=object_id: settled(keeper, o), timeout_s=20, what="the objects are at rest")  # type: ignore[misc]
+    eventually(lambda: all(settled(keeper, i) for i in ids), timeout_s=20, what="the objects are at rest")
     with keeper.paused():
         cluster.kubectl("-n", keeper.namespace, "delete", "configmap/recreated")
-        cluster.kubectl(
-            "-n", keeper.namespace, "create", "configmap", "recreated", "--from-literal=greeting=mine",
-            "--field-manager=someone",
-        )  # fmt: skip
+        made = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "recreated"},
+            "data": {"greeting": "mine"},
+        }
+        arguments = ("-n", keeper.namespace, "create", "--field-manager=someone", "-f", "-")
+        cluster.kubectl(*arguments, stdin=json.dumps(made))
         cluster.kubectl("-n", keeper.namespace, "scale", "deployment/scaled-meanwhile", "--replicas=9")
         version = cluster.get("deployment", "scaled-meanwhile", namespace=keeper.namespace)["metadata"]
         scaled = next(i for i in ids if i.kind == "Deployment")
@@ -403,7 +419,8 @@ def test_what_happens_during_a_pause_is_judged_after_it(keeper: Keeper, cluster:
     assert keeper.reported("scaled-meanwhile")[0].fields[0].new == "9"
 
 
-def test_a_deleted_pod_is_none_of_our_business(keeper: Keeper, cluster: Cluster) -> None:
+def test_a_deleted_pod_is_none_of_our_business(keeper: Keeper, cluster_of_module: Cluster) -> None:
+    cluster = cluster_of_module
     keeper.apply(DEPLOYMENT.format(name="podded"))
     object_id = ObjectId("apps", "Deployment", keeper.namespace, "podded")
 

@@ -46,6 +46,7 @@ class Keeper:
     def __init__(self, kubeconfig: Path, namespace: str, user_agent: str) -> None:
         self.namespace = namespace
         self.sync_id = applyset_id("shop", namespace)
+        self.rules = SyncRules(self.sync_id, f"{namespace}/shop", "2026-01-01T00:00:00Z")
         self.reports: list[DriftReport] = []
         self.corrections: list[Correction] = []
         self.crashes: list[BaseException] = []
@@ -70,7 +71,7 @@ class Keeper:
 
     def start(self, *, mode: DriftMode = DriftMode.CORRECT, ignore: tuple[IgnoreRule, ...] = ()) -> None:
         """Take up the sync and start to keep it."""
-        self.rules = SyncRules(self.sync_id, f"{self.namespace}/shop", "2026-01-01T00:00:00Z", mode, ignore=ignore)
+        self.rules = replace(self.rules, mode=mode, ignore=ignore)
         self.tracker.set_sync(self.rules)
         self._thread.start()
 
@@ -92,8 +93,8 @@ class Keeper:
         self.cluster.close()
         assert not self.crashes
 
-    def apply(self, manifests: str) -> tuple[Desired, ...]:
-        """One pass over all documents, then watch their kinds."""
+    def apply(self, manifests: str, *, watch: bool = True) -> tuple[Desired, ...]:
+        """One pass over all documents; then watch their kinds."""
         documents: Sequence[JsonObject] = [doc for doc in yaml.safe_load_all(manifests) if doc]
         objects = tuple(ManifestObject(id_of(d), gvk_of(d), d, "test.yaml", 1) for d in documents)
         prepared = prepare(objects, self.target, self._namespaced)
@@ -104,7 +105,8 @@ class Keeper:
             assert result.applied is not None, result.failure
             self.tracker.applied(self.sync_id, desired, result.applied)
         self.tracker.end_pass(self.sync_id)
-        self.watches.ensure(self.tracker.kinds())
+        if watch:
+            self.watches.ensure(self.tracker.kinds())
         return prepared.desired
 
     def reported(self, name: str = "") -> list[DriftReport]:

@@ -29,10 +29,14 @@ def test_status_entries_are_not_among_the_others() -> None:
     plain = applied_of(live(ours(), generation=None))
     status = entry("kubelet", ("f:status", "f:phase"), subresource="status")
     assert applied_of(live(ours(), status, generation=None)).others_digest == plain.others_digest
-    foreign = applied_of(live(ours(), entry("x", REPLICAS)))
-    later = applied_of(live(ours(), entry("x", REPLICAS, time="2026-02-02T00:00:00Z")))
+    foreign = applied_of(live(ours(), entry("x", REPLICAS), generation=None))
+    later = applied_of(live(ours(), entry("x", REPLICAS, time="2026-02-02T00:00:00Z"), generation=None))
     assert plain.generation == NO_GENERATION
     assert len({plain.others_digest, foreign.others_digest, later.others_digest}) == 3
+
+
+def test_a_generation_makes_the_other_entries_superfluous() -> None:
+    assert applied_of(live(ours(), entry("x", REPLICAS))).others_digest == b""
 
 
 def test_only_our_apply_entry_counts_as_ours() -> None:
