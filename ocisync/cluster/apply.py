@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from ocisync.cluster import ownership
 from ocisync.cluster.client import APPLY_PATCH, JSON, JSON_PATCH, PARTIAL_METADATA, Cluster, Response
@@ -376,13 +377,20 @@ def _action(applied: Applied, previous: Applied | None, headers: Mapping[str, st
         same = previous.resource_version == applied.resource_version
         if same or previous.entry_time == applied.entry_time:
             return Action.UNCHANGED
-    changed_at = parse_rfc3339(applied.entry_time)
+    changed_at = _entry_time(applied.entry_time)
     answered_at = _http_date(headers.get("Date", ""))
     if changed_at is None or answered_at is None:
         return Action.CONFIGURED
     return Action.UNCHANGED if (answered_at - changed_at).total_seconds() > _CLOCK_GRAIN_S else Action.CONFIGURED
 
 
+# Both have whole seconds: thousands of answers share a handful of texts.
+@lru_cache(maxsize=64)
+def _entry_time(text: str) -> datetime | None:
+    return parse_rfc3339(text)
+
+
+@lru_cache(maxsize=64)
 def _http_date(text: str) -> datetime | None:
     try:
         return parsedate_to_datetime(text).astimezone(UTC)

@@ -1,7 +1,8 @@
 """The one door to a Kubernetes API server: bytes in, bytes out, on a shared pool of connections.
 
-kubernetes' own loader reads kubeconfig files, exec plugins and in-cluster tokens and makes the urllib3 pool; requests
-then go to that pool directly, because its generated client costs as much CPU per request as the server does.
+kubernetes' own loader reads kubeconfig files, exec plugins and in-cluster tokens and makes a urllib3 pool. Watches, and
+everything behind a proxy, go to that pool; short requests go over `wire`, because the generated client and urllib3 cost
+as much CPU per request as the server does.
 
 Promises: every request has a finite timeout; 429 is retried as the server asks; a lost connection is retried only where
 sending twice is harmless (reads, and server-side apply of the same body); an HTTP status never raises. A 401 reads the
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from ocisync.cluster.wire import Address, Wire
 from ocisync.kit.backoff import delays
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import InvalidInput, Unavailable
@@ -61,6 +64,7 @@ class Endpoint:
     authorization: Callable[[], str]
     namespace: str = "default"
     prefix: str = ""
+    wire: Wire | None = None
 
 
 class Cluster:
@@ -201,12 +205,17 @@ class Cluster:
         self._closed = True
         self.close_streams()
         self._endpoint.pool.close()
+        if self._endpoint.wire is not None:
+            self._endpoint.wire.close()
 
     # The hot path: one call per applied object.
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
     ) -> Response:
         endpoint = self._endpoint
+        if endpoint.wire is not None:
+            sent = self._with_authorization(headers)
+            return Response(*endpoint.wire.exchange(method, endpoint.prefix + url, sent, body, timeout_s))
         answer = endpoint.pool.urlopen(
             method,
             endpoint.prefix + url,
@@ -375,7 +384,27 @@ def _endpoint(configuration: Any, connections: int, namespace: str) -> Endpoint:
 
     # A proxy that serves clusters below a path, as Rancher does: every path gets that prefix.
     prefix = urlsplit(base_url).path
-    return Endpoint(base_url, manager.connection_from_url(base_url), authorization, namespace, prefix)
+    direct = type(manager).__name__ == "PoolManager"  # its subclasses go through proxies
+    wire = _wire(configuration, base_url, connections) if direct else None
+    return Endpoint(base_url, manager.connection_from_url(base_url), authorization, namespace, prefix, wire)
+
+
+def _wire(configuration: Any, base_url: str, connections: int) -> Wire:
+    """The direct way to the same server, with the same trust and identity as the pool has."""
+    url = urlsplit(base_url)
+    host, tls = url.hostname or "", None
+    if url.scheme == "https":
+        tls = ssl.create_default_context()
+        if configuration.ssl_ca_cert or configuration.ca_cert_data:
+            tls = ssl.create_default_context(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
+        if not configuration.verify_ssl:
+            tls.check_hostname = False
+            tls.verify_mode = ssl.CERT_NONE
+        if configuration.cert_file:
+            tls.load_cert_chain(configuration.cert_file, configuration.key_file)
+    port = url.port or (443 if tls else 80)
+    address = Address(host, port, tls, str(configuration.tls_server_name or host))
+    return Wire(address, keep=connections, connect_timeout_s=_CONNECT_TIMEOUT_S)
 
 
 def _timeout(seconds: float) -> Any:

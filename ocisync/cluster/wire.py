@@ -1,0 +1,255 @@
+"""HTTP/1.1 with keep-alive over plain sockets: what short API requests need, at a quarter of the usual CPU cost.
+
+A pass over ten thousand objects is ten thousand small requests, and on one interpreter lock the client's own work is
+the limit. So each exchange is one send (head and body in one TLS record) and usually one receive, and headers are
+split, not parsed as e-mail. No redirects, no proxies, no cookies: the API server uses none, and clients behind proxies
+take the other path.
+
+The other side is trusted no more than any network peer: sizes are bounded and malformed answers raise `WireError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+_HEAD_BYTES = 64 * 1024
+_BODY_BYTES = 1024 * 1024 * 1024  # a list of every object of a kind in a large cluster
+_RECEIVE_BYTES = 64 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
+_BODILESS = frozenset({204, 304})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+class WireError(OSError):
+    """The other side closed early or does not speak HTTP/1.1."""
+
+
+class Headers(Mapping[str, str]):
+    """Header fields; names are case-insensitive, the last of equal names counts."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect, and how. `tls` is None for plain HTTP; `server_name` is what the certificate must be for."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    server_name: str
+
+    @property
+    def authority(self) -> str:
+        """The Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class Wire:
+    """Connections to one address, kept for reuse, the most recently used first. Safe for any number of threads."""
+
+    def __init__(self, address: Address, *, keep: int, connect_timeout_s: float) -> None:
+        self._address = address
+        self._connect_timeout_s = connect_timeout_s
+        self._host = f"host: {address.authority}\r\n"
+        self._idle: deque[socket.socket] = deque(maxlen=keep)
+
+    def exchange(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    ) -> tuple[int, Headers, bytes]:
+        """Send a request and read the whole answer. Nothing is ever sent twice.
+
+        Raises:
+            OSError: no connection, no answer in time, or none that makes sense.
+            ValueError: the request cannot be written as HTTP.
+        """
+        head = f"{method} {target} HTTP/1.1\r\n{self._host}" + "".join(
+            f"{name}: {value}\r\n" for name, value in headers.items()
+        )
+        if head.count("\n") != len(headers) + 2 or head.count("\r") != len(headers) + 2:
+            raise ValueError("a line break in a request header")
+        if body is not None or method in _WITH_BODY:
+            head += f"content-length: {len(body or b'')}\r\n"
+        connection = self._take()
+        try:
+            connection.settimeout(timeout_s)
+            connection.sendall(head.encode("latin-1") + b"\r\n" + (body or b""))
+            status, fields, content, reusable = _receive(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if reusable:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return status, fields, content
+
+    def close(self) -> None:
+        """Drop the idle connections."""
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def _take(self) -> socket.socket:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._connect()
+            # Readable while nothing was asked: the server closed it.
+            if not _readable(connection):
+                return connection
+            connection.close()
+
+    def _connect(self) -> socket.socket:
+        address = self._address
+        plain = socket.create_connection((address.host, address.port), timeout=self._connect_timeout_s)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.tls is None:
+                return plain
+            return address.tls.wrap_socket(plain, server_hostname=address.server_name)
+        except BaseException:
+            plain.close()
+            raise
+
+
+def _readable(connection: socket.socket) -> bool:
+    try:
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+def _receive(connection: socket.socket) -> tuple[int, Headers, bytes, bool]:
+    """Read one answer; also tells whether the connection can be used again."""
+    buffer = bytearray()
+    while True:
+        status, fields = _head(connection, buffer)
+        if status >= 200:
+            break
+    keep = fields.get("connection", "").lower() != "close"
+    if status in _BODILESS:
+        content = b""
+    elif "chunked" in fields.get("transfer-encoding", "").lower():
+        content = _chunks(connection, buffer)
+    elif "content-length" in fields:
+        length = fields["content-length"]
+        if not length.isdigit() or int(length) > _BODY_BYTES:
+            raise WireError(f"bad content-length {length[:40]!r}")
+        content = _exactly(connection, buffer, int(length))
+    else:
+        keep = False
+        content = _until_close(connection, buffer)
+    if buffer:
+        keep = False  # more than was announced: do not trust this connection any further
+    if fields.get("content-encoding", "").lower() == "gzip":
+        content = _gunzip(content)
+    return status, Headers(fields), content, keep
+
+
+def _head(connection: socket.socket, buffer: bytearray) -> tuple[int, dict[str, str]]:
+    while (end := buffer.find(_END_OF_HEAD)) < 0:
+        if len(buffer) > _HEAD_BYTES:
+            raise WireError("the head of the answer is too long")
+        _more(connection, buffer)
+    lines = buffer[:end].decode("latin-1").split("\r\n")
+    del buffer[: end + len(_END_OF_HEAD)]
+    version, _, rest = lines[0].partition(" ")
+    if version != "HTTP/1.1" or not rest[:3].isdigit():
+        raise WireError(f"not an HTTP/1.1 answer: {lines[0][:60]!r}")
+    fields = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip()
+    return int(rest[:3]), fields
+
+
+def _exactly(connection: socket.socket, buffer: bytearray, length: int) -> bytes:
+    while len(buffer) < length:
+        _more(connection, buffer)
+    content = bytes(buffer[:length])
+    del buffer[:length]
+    return content
+
+
+def _chunks(connection: socket.socket, buffer: bytearray) -> bytes:
+    parts: list[bytes] = []
+    total = 0
+    while True:
+        text = _line(connection, buffer).partition(b";")[0].strip()
+        try:
+            size = int(text, 16)
+        except ValueError:
+            raise WireError(f"bad chunk size {bytes(text[:20])!r}") from None
+        total += size
+        if size < 0 or total > _BODY_BYTES:
+            raise WireError("the answer is too long")
+        if size == 0:
+            while _line(connection, buffer):
+                pass  # trailers
+            return b"".join(parts)
+        parts.append(_exactly(connection, buffer, size))
+        if _exactly(connection, buffer, 2) != b"\r\n":
+            raise WireError("a chunk does not end where it said")
+
+
+def _line(connection: socket.socket, buffer: bytearray) -> bytes:
+    while (end := buffer.find(b"\r\n")) < 0:
+        if len(buffer) > _HEAD_BYTES:
+            raise WireError("a line of the answer is too long")
+        _more(connection, buffer)
+    line = bytes(buffer[:end])
+    del buffer[: end + 2]
+    return line
+
+
+def _until_close(connection: socket.socket, buffer: bytearray) -> bytes:
+    with contextlib.suppress(WireError):
+        while len(buffer) <= _BODY_BYTES:
+            _more(connection, buffer)
+    content = bytes(buffer)
+    buffer.clear()
+    return content
+
+
+def _more(connection: socket.socket, buffer: bytearray) -> None:
+    received = connection.recv(_RECEIVE_BYTES)
+    if not received:
+        raise WireError("the connection was closed before the answer was complete")
+    buffer += received
+
+
+def _gunzip(content: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(content, _BODY_BYTES)
+    except zlib.error as error:
+        raise WireError(f"bad gzip: {error}") from error
+    if unpacker.unconsumed_tail or not unpacker.eof:
+        raise WireError("bad gzip: cut off or too long")
+    return plain
