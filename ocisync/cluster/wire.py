@@ -69,10 +69,11 @@ class Wire:
     """Connections to one address, kept for reuse, the most recently used first. Safe for any number of threads."""
 
     def __init__(self, address: Address, *, keep: int, connect_timeout_s: float) -> None:
+        self._idle: deque[socket.socket] = deque()
+        self._keep = keep
         self._address = address
         self._connect_timeout_s = connect_timeout_s
         self._host = f"host: {address.authority}\r\n"
-        self._idle: deque[socket.socket] = deque(maxlen=keep)
 
     def exchange(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
@@ -98,7 +99,7 @@ class Wire:
         except BaseException:
             connection.close()
             raise
-        if reusable:
+        if reusable and len(self._idle) < self._keep:
             self._idle.append(connection)
         else:
             connection.close()
@@ -111,6 +112,10 @@ class Wire:
                 self._idle.pop().close()
             except IndexError:
                 return
+
+    def __del__(self) -> None:
+        # Credentials are replaced while requests run; the last of those drops the old connections.
+        self.close()
 
     def _take(self) -> socket.socket:
         while True:
