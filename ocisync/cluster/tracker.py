@@ -13,40 +13,37 @@ no-op applies, through the callbacks in `Effects`, never with the lock held. Any
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from ocisync.cluster import findings
 from ocisync.cluster.buckets import TokenBucket
 from ocisync.cluster.correction import Counters, Effects, Limits, SyncRules
 from ocisync.cluster.corrector import Corrector, Job, Result, compare, mark
 from ocisync.cluster.drift import (
     Action,
-    DriftKind,
     DriftReport,
     FieldChange,
     Judgement,
     Verdict,
-    attribute,
-    describe,
     ignored_pointers,
     judge,
-    unmanaged_fields,
 )
-from ocisync.cluster.fields import render
 from ocisync.cluster.health import CURRENT, NOT_FOUND, Rollup, health, needs_object, rollup
 from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, applied_of, seen_of, version_of
 from ocisync.cluster.normalise import Desired
 from ocisync.cluster.records import Activity, Early, Record, Task, decoded
+from ocisync.cluster.tasks import TaskQueue
 from ocisync.cluster.watch import GroupKind
 from ocisync.kit.stop import StopToken
 from ocisync.model.clock import Clock
 from ocisync.model.resource import JsonObject, ObjectId, labels_of
-from ocisync.model.spec import PART_OF_LABEL, DriftMode, UnownedMode
+from ocisync.model.spec import PART_OF_LABEL, DriftMode
 
+_BUSY_S = 120.0  # longer than a correction with all its retries
 _IDLE_S = 1.0  # how long `serve` sleeps at most
 _NOT_SHOWN = Seen("", 0, NO_GENERATION, b"", "", b"", ())
 _NEWS = {Verdict.LOOK: Task.LOOK, Verdict.SUSPECT: Task.CHECK}
@@ -63,9 +60,7 @@ class Tracker:
         self._lock = threading.Condition()
         self._syncs: dict[str, SyncRules] = {}
         self._table: dict[ObjectId, Record] = {}
-        self._activity: dict[ObjectId, Activity] = {}
-        self._heap: list[tuple[float, int, ObjectId]] = []
-        self._order = itertools.count()
+        self._tasks = TaskQueue(clock, self._limits)
         self._passes: dict[str, int] = {}  # syncs in a pass, by the number of the pass
         self._pass_numbers = itertools.count(1)
         self._dirty: dict[str, set[ObjectId]] = {}
@@ -119,11 +114,11 @@ class Tracker:
                     refused[object_id] = owner.name
         return refused
 
-    def begin_pass(self, sync_id: str, timeout_s: float = 30.0) -> None:
+    def begin_pass(self, sync_id: str, timeout_s: float = _BUSY_S) -> None:
         """A reconcile pass begins to apply: until `applied` or `end_pass`, each object is left to it."""
         with self._lock:
             self._passes[sync_id] = next(self._pass_numbers)
-            self._lock.wait_for(lambda: not self._any_busy(sync_id), timeout_s)
+            self._lock.wait_for(lambda: not self._writing(sync_id), timeout_s)
 
     def applied(self, sync_id: str, desired: Desired, applied: Applied) -> None:
         """The answer to an apply of a pass (or the first one): what is judged from now on."""
@@ -137,7 +132,7 @@ class Tracker:
             self._passes.pop(sync_id, None)
             if not self._passes:
                 self._early.clear()
-            for object_id in [i for i, a in self._activity.items() if a.deferred is not None]:
+            for object_id in self._tasks.deferring():
                 record = self._table.get(object_id)
                 if record is not None and record.sync_id == sync_id:
                     self._release(object_id, record)
@@ -146,12 +141,13 @@ class Tracker:
 
     def forget(self, sync_id: str, ids: Iterable[ObjectId]) -> None:
         """Stop owning objects: called before they are pruned, so that nobody recreates them."""
+        wanted = tuple(ids)
         with self._lock:
-            for object_id in ids:
+            for object_id in wanted:
                 record = self._table.get(object_id)
                 if record is not None and record.sync_id == sync_id:
                     self._drop(object_id)
-            self._lock.wait_for(lambda: not any(self._is_busy(i) for i in ids), 30.0)
+            self._lock.wait_for(lambda: not self._tasks.busy(wanted), _BUSY_S)
 
     # --- What can be asked ------------------------------------------------------------------------------------------
 
@@ -190,7 +186,7 @@ class Tracker:
     def idle(self) -> bool:
         """Whether nothing waits to be done and nothing is being done."""
         with self._lock:
-            return not any(a.busy or a.task is not Task.NONE for a in self._activity.values())
+            return self._tasks.idle()
 
     def health(self, sync_id: str) -> Rollup:
         """The health of a sync. An object counts only once it was seen as our last apply left it, or later."""
@@ -208,6 +204,7 @@ class Tracker:
         """A watch lists anew."""
         with self._lock:
             self._rounds[kind] = self._rounds.get(kind, 0) + 1
+            self._synced.discard(kind)
 
     def event(self, kind: GroupKind, event_type: str, obj: JsonObject) -> None:
         """One object as a watch shows it."""
@@ -225,7 +222,7 @@ class Tracker:
             record.shown = self._rounds.get(kind, 0)
             self._note(object_id, record, event_type, obj)
             if self._held(object_id, record):
-                self._activity_of(object_id).deferred = (event_type, replace(seen_of(obj), entries=()))
+                self._tasks.of(object_id).deferred = (event_type, replace(seen_of(obj), entries=()))
             else:
                 self._judge(object_id, record, event_type, obj)
         self._flush()
@@ -295,9 +292,9 @@ class Tracker:
             if early is not None:
                 record.version = record.health_version = early.seen.resource_version
                 record.health = early.health if whole else CURRENT
-                self._activity_of(object_id).deferred = (early.event_type, early.seen)
+                self._tasks.of(object_id).deferred = (early.event_type, early.seen)
         else:
-            activity = self._activity.get(object_id)
+            activity = self._tasks.get(object_id)
             if activity is not None and activity.task is not Task.NONE and not activity.busy:
                 if activity.task is Task.CORRECT and (activity.changes or activity.changes is None):
                     # The pass was faster than the correction that waited; the drift is still news.
@@ -317,24 +314,17 @@ class Tracker:
 
     def _drop(self, object_id: ObjectId) -> None:
         self._table.pop(object_id, None)
-        activity = self._activity.get(object_id)
-        if activity is not None and not activity.busy:
-            del self._activity[object_id]
+        self._tasks.drop(object_id)
 
-    def _is_busy(self, object_id: ObjectId) -> bool:
-        activity = self._activity.get(object_id)
-        return activity is not None and activity.busy
-
-    def _any_busy(self, sync_id: str) -> bool:
-        return any(
-            a.busy and (record := self._table.get(i)) is not None and record.sync_id == sync_id
-            for i, a in self._activity.items()
-        )
+    def _writing(self, sync_id: str) -> bool:
+        """Whether a task of this sync is being done."""
+        records = (self._table.get(i) for i in self._tasks.busy_ids())
+        return any(record is not None and record.sync_id == sync_id for record in records)
 
     def _held(self, object_id: ObjectId, record: Record) -> bool:
         """Whether a write of ours is (or may be) under way, so that nothing can be judged yet."""
         number = self._passes.get(record.sync_id)
-        return self._is_busy(object_id) or (number is not None and record.passed != number)
+        return self._tasks.busy([object_id]) or (number is not None and record.passed != number)
 
     def _note(self, object_id: ObjectId, record: Record, event_type: str, obj: JsonObject) -> None:
         """Remember what needs no judgement: versions, health, terminating namespaces."""
@@ -358,7 +348,7 @@ class Tracker:
     def _missing(self, object_id: ObjectId, record: Record) -> None:
         record.health = NOT_FOUND
         if self._held(object_id, record):
-            self._activity_of(object_id).deferred = ("DELETED", _NOT_SHOWN)
+            self._tasks.of(object_id).deferred = ("DELETED", _NOT_SHOWN)
         else:
             self._act(object_id, record, Judgement(Verdict.LOOK), None)
 
@@ -376,9 +366,9 @@ class Tracker:
             desired=decoded(record.desired) if ignored else None,
         )
         if event_type == "DELETED":
-            self._activity_of(object_id).deletion = _deleted_at(obj)
+            self._tasks.of(object_id).deletion = _deleted_at(obj)
         if judgement.seen is not None:
-            self._unmanaged(object_id, record, rules, judgement.seen)
+            self._tell(findings.unmanaged(record, rules, judgement.seen, self._clock.now()))
         self._act(object_id, record, judgement, obj)
 
     def _act(self, object_id: ObjectId, record: Record, judgement: Judgement, obj: Mapping[str, object] | None) -> None:
@@ -401,7 +391,7 @@ class Tracker:
             self._claimed(object_id, record, rules, judgement)
             return
         task = _NEWS.get(verdict, Task.CORRECT)
-        activity = self._activity_of(object_id)
+        activity = self._tasks.of(object_id)
         if activity.task > task and task is Task.CHECK:
             return
         activity.judgement = judgement
@@ -414,7 +404,7 @@ class Tracker:
         other = self._syncs.get(judgement.claimant)
         if other is not None and rules.older_than(other):
             # A younger sync of this process: its claim is refused there, and the object is ours.
-            activity = self._activity_of(object_id)
+            activity = self._tasks.of(object_id)
             activity.judgement = replace(judgement, verdict=Verdict.DRIFT)
             activity.seen_at = self._clock.now()
             activity.changes = None
@@ -425,39 +415,15 @@ class Tracker:
             return
         record.told = claim
         self.counters.drifts += 1
-        by = attribute(judgement, self._clock.now())
-        name = f"sync {other.name}" if other else judgement.claimant
-        text = describe(DriftKind.CLAIMED, object_id, (), by, detail=name)
-        self._reports.append(
-            DriftReport(DriftKind.CLAIMED, rules.sync_id, object_id, (), by, Action.REPORTED, f"{text}; left alone")
-        )
+        self._tell(findings.claimed(object_id, rules, other, judgement, self._clock.now()))
 
-    def _unmanaged(self, object_id: ObjectId, record: Record, rules: SyncRules, seen: Seen) -> None:
-        """Report foreign fields under /spec, each set of them once."""
-        if rules.unowned is UnownedMode.IGNORE or rules.mode is DriftMode.IGNORE or rules.paused:
-            return
-        if seen.uid != record.applied.uid or seen.resource_version < record.applied.resource_version:
-            return
-        if not any("f:spec" in e.fields and not e.ours for e in seen.entries):
-            record.foreign = b""
-            return
-        paths, holders = unmanaged_fields(seen, record.applied.owned_paths() | frozenset(record.leave))
-        foreign = mark("\n".join(render(path) for path in paths)) if paths else b""
-        if foreign == record.foreign:
-            return
-        record.foreign = foreign
-        if not paths:
-            return
-        by = attribute(Judgement(Verdict.DRIFT, replace(seen, entries=holders), lost=paths), self._clock.now())
-        text = describe(DriftKind.UNMANAGED, object_id, (), by, detail=", ".join(render(path) for path in paths[:5]))
-        changes = tuple(FieldChange(render(path), "(absent)", "(set)", by.manager) for path in paths[:20])
-        self._reports.append(
-            DriftReport(DriftKind.UNMANAGED, rules.sync_id, object_id, changes, by, Action.REPORTED, text)
-        )
+    def _tell(self, report: DriftReport | None) -> None:
+        if report is not None:
+            self._reports.append(report)
 
     def _release(self, object_id: ObjectId, record: Record) -> None:
         """Judge what came while a write was under way. Full evidence was not kept: anything unclear is looked at."""
-        activity = self._activity.get(object_id)
+        activity = self._tasks.get(object_id)
         if activity is None or activity.deferred is None or self._held(object_id, record):
             return
         event_type, seen = activity.deferred
@@ -478,31 +444,16 @@ class Tracker:
             return  # the end of a predecessor
         self._act(object_id, record, Judgement(Verdict.LOOK), None)
 
-    def _activity_of(self, object_id: ObjectId) -> Activity:
-        activity = self._activity.get(object_id)
-        if activity is None:
-            activity = self._activity[object_id] = Activity(self._limits, self._clock.monotonic())
-        return activity
-
     def _schedule(self, object_id: ObjectId, task: Task, delay_s: float = 0.0) -> None:
-        now = self._clock.monotonic()
-        activity = self._activity_of(object_id)
-        activity.task = task
-        # A look is only a GET: it does not wait for the end of a backoff.
-        held = 0.0 if task is Task.LOOK else activity.hold_until
-        activity.due = max(now + delay_s, held)
-        heapq.heappush(self._heap, (activity.due, next(self._order), object_id))
+        self._tasks.schedule(object_id, task, delay_s)
         self._lock.notify_all()
 
     def _take(self, now: float) -> Job | None:
         """The next task that may run now; its object is busy from here on."""
-        while self._heap and self._heap[0][0] <= now:
-            due, _, object_id = heapq.heappop(self._heap)
-            activity, record = self._activity.get(object_id), self._table.get(object_id)
-            if activity is None or record is None or activity.task is Task.NONE or activity.due != due:
+        while (object_id := self._tasks.pop(now)) is not None:
+            activity, record = self._tasks.of(object_id), self._table.get(object_id)
+            if record is None:
                 continue
-            if activity.busy:
-                continue  # settled, and scheduled anew if still needed, when that ends
             if self._held(object_id, record):
                 self._schedule(object_id, activity.task, self._limits.retry_s)
                 continue
@@ -537,7 +488,7 @@ class Tracker:
     def _settle(self, job: Job, result: Result) -> None:
         """Write down what came of a job."""
         object_id = job.object_id
-        activity, record = self._activity.get(object_id), self._table.get(object_id)
+        activity, record = self._tasks.get(object_id), self._table.get(object_id)
         if activity is not None:
             activity.busy = False
         if result.report is not None:
@@ -585,6 +536,9 @@ class Tracker:
             self._dirty.setdefault(record.sync_id, set()).add(object_id)
             activity.task = Task.NONE
             return True
+        if rules.mode is DriftMode.IGNORE:
+            activity.task = Task.NONE
+            return True
         if activity.task is Task.LOOK:
             return False
         if object_id.namespace in self._ending:
@@ -611,23 +565,21 @@ class Tracker:
         return False
 
     def _until_next(self, now: float) -> float:
-        pause = max(0.0, self._swept + self._limits.sweep_s - now)
-        return min(pause, max(0.0, self._heap[0][0] - now)) if self._heap else pause
+        return self._tasks.wait_s(now, max(0.0, self._swept + self._limits.sweep_s - now))
 
     def _sweep(self, now: float) -> None:
         """Forget quiet activity, and start the audits whose turn has come."""
         span = max(1, int(self._limits.audit_s))
         first, last = int(self._swept - self._started), int(now - self._started)
         self._swept = now
-        for object_id in [i for i, a in self._activity.items() if a.idle(now, self._limits.quiet_s)]:
-            del self._activity[object_id]
+        self._tasks.forget_quiet(now)
         elapsed = min(last - first, span)
         for object_id, record in self._table.items():
             rules = self._syncs.get(record.sync_id)
             if rules is None or rules.paused or rules.mode is not DriftMode.CORRECT:
                 continue
             if (record.slot - first) % span < elapsed:
-                activity = self._activity_of(object_id)
+                activity = self._tasks.of(object_id)
                 if activity.task is Task.NONE and not activity.busy:
                     activity.audit = True
                     activity.judgement = None

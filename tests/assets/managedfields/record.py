@@ -3,8 +3,8 @@
     python -m tests.assets.managedfields.record KUBECONFIG
 
 Writes `recorded.json` beside this file: for each scenario the object's metadata after our apply, and the object
-after what was done to it, as it came without status, with names and times as the server chose them. Run it again for a new Kubernetes version and
-read the difference.
+after what was done to it, without status, with names and times as the server chose them. Run it again for a new
+Kubernetes version and read the difference.
 """
 
 from __future__ import annotations

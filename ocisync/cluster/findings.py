@@ -1,0 +1,62 @@
+"""Reports that ask for no correction: foreign fields under `/spec`, and foreign claims. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from ocisync.cluster.correction import SyncRules
+from ocisync.cluster.corrector import mark
+from ocisync.cluster.drift import (
+    Action,
+    DriftKind,
+    DriftReport,
+    FieldChange,
+    Judgement,
+    Verdict,
+    attribute,
+    describe,
+    unmanaged_fields,
+)
+from ocisync.cluster.fields import render
+from ocisync.cluster.memory import Seen
+from ocisync.cluster.records import Record
+from ocisync.model.resource import ObjectId
+from ocisync.model.spec import DriftMode, UnownedMode
+
+_NAMED: Final = 5
+_LISTED: Final = 20
+
+
+def unmanaged(record: Record, rules: SyncRules, seen: Seen, now: datetime) -> DriftReport | None:
+    """Foreign fields under /spec, each set of them once: the record remembers what was reported."""
+    if rules.unowned is UnownedMode.IGNORE or rules.mode is DriftMode.IGNORE or rules.paused:
+        return None
+    if seen.uid != record.applied.uid or seen.resource_version < record.applied.resource_version:
+        return None
+    if not any("f:spec" in entry.fields and not entry.ours for entry in seen.entries):
+        record.foreign = b""
+        return None
+    paths, entries = unmanaged_fields(seen, record.applied.owned_paths() | frozenset(record.leave))
+    names = [render(path) for path in paths]
+    found = mark("\n".join(names)) if names else b""
+    if found == record.foreign:
+        return None
+    record.foreign = found
+    if not names:
+        return None
+    by = attribute(Judgement(Verdict.DRIFT, replace(seen, entries=entries), lost=paths), now)
+    text = describe(DriftKind.UNMANAGED, record.desired.id, (), by, detail=", ".join(names[:_NAMED]))
+    changes = tuple(FieldChange(name, "(absent)", "(set)", by.manager) for name in names[:_LISTED])
+    return DriftReport(DriftKind.UNMANAGED, rules.sync_id, record.desired.id, changes, by, Action.REPORTED, text)
+
+
+def claimed(
+    object_id: ObjectId, rules: SyncRules, other: SyncRules | None, judgement: Judgement, now: datetime
+) -> DriftReport:
+    """An object of ours carries another owner's label; `other` is that owner if it is a sync of this process."""
+    by = attribute(judgement, now)
+    owner = f"sync {other.name}" if other else judgement.claimant
+    text = describe(DriftKind.CLAIMED, object_id, (), by, detail=owner)
+    return DriftReport(DriftKind.CLAIMED, rules.sync_id, object_id, (), by, Action.REPORTED, f"{text}; left alone")
