@@ -482,7 +482,12 @@ class _Pass:
 
     def _held(self, content: _Content, plan: Plan) -> _End:
         facts = content.facts
-        known = self._facts(verdict=content.verified.verdict, attempted=facts, plan_hash=plan.hash)
+        failures = tuple(
+            ObjectFailure(str(loss.id), "", "Held", f"would be deleted{' and created anew' if loss.recreated else ''}")
+            for loss in plan.losses
+        )
+        verdict = content.verified.verdict
+        known = self._facts(verdict=verdict, attempted=facts, plan_hash=plan.hash, failures=failures)
         command = f"ocisync approve {self._spec.name} --namespace {self._spec.namespace}"
         message = f"{plan.held}; nothing of {facts.revision or facts.digest} is applied until: {command}"
         return self._remember(facts.digest, Stalled(Reason.APPROVAL_REQUIRED, message, known))

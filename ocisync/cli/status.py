@@ -1,0 +1,123 @@
+"""`ocisync status`: the syncs of a cluster, or one of them in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from ocisync.cli import output
+from ocisync.cli.clock import SystemClock
+from ocisync.cli.options import cluster_options, common_options, output_option
+from ocisync.cli.syncs import Syncs, age, conditions, namespace_option, ready_word
+from ocisync.model.resource import JsonObject
+
+_STATUS_CHARS = 70
+
+
+@click.command("status")
+@click.argument("name", required=False)
+@namespace_option("Namespace (default: all; for one sync the context's).")
+@cluster_options
+@output_option()
+@common_options
+def command(name: str | None, namespace: str, kubeconfig: Path | None, context: str, form: str, quiet: bool) -> None:
+    """Show the syncs of a cluster and how they are doing; with NAME, one of them in detail.
+
+    \b
+    Examples:
+      ocisync status
+      ocisync status -n apps
+      ocisync status shop -n apps
+      ocisync status shop -n apps -o json
+    """
+    syncs = Syncs(kubeconfig, context)
+    now = SystemClock().now()
+    if name:
+        sync = syncs.one(namespace or syncs.default_namespace, name.removeprefix("artifactsync/"))
+        output.emit(sync, form, text=lambda: "\n".join(_detail(sync, now)), name=_name(sync))
+        return
+    found = syncs.all(namespace)
+    listing = {"apiVersion": "v1", "kind": "List", "items": found}
+    if not found and not quiet:
+        output.note("no syncs; write an ArtifactSync and apply it with kubectl")
+    names = "\n".join(_name(sync) for sync in found)
+    if found or form in {"json", "yaml"}:
+        output.emit(listing, form, text=lambda: _table(found, now), name=names)
+
+
+def _table(found: list[JsonObject], now: datetime) -> str:
+    rows: list[tuple[str, ...]] = []
+    for sync in found:
+        ready = conditions(sync).get("Ready") or {}
+        message = str(ready.get("message") or "not seen by an agent yet")
+        if len(message) > _STATUS_CHARS:
+            message = message[: _STATUS_CHARS - 1] + "…"
+        applied = (sync.get("status") or {}).get("applied") or {}
+        revision = str(applied.get("revision") or applied.get("digest") or "-")
+        metadata = sync["metadata"]
+        rows.append(
+            (
+                metadata["namespace"],
+                metadata["name"],
+                ready_word(sync),
+                message,
+                _short_revision(revision),
+                age(sync, now),
+            )
+        )
+    return output.table(rows, ("NAMESPACE", "NAME", "READY", "STATUS", "REVISION", "AGE"))
+
+
+def _detail(sync: JsonObject, now: datetime) -> Iterator[str]:
+    metadata, spec, status = sync["metadata"], sync.get("spec") or {}, sync.get("status") or {}
+    source = spec.get("source") or {}
+    selector = source.get("tag") or source.get("semver") or source.get("digest") or ""
+    separator = "@" if source.get("digest") else ":"
+    yield f"{metadata['namespace']}/{metadata['name']}   age {age(sync, now)}"
+    yield f"source     {source.get('repository')}{separator}{selector}"
+    for label, key in (("offered", "source"), ("applied", "applied"), ("attempted", "lastAttempted")):
+        artifact = status.get(key)
+        if artifact and not (
+            key == "lastAttempted" and artifact.get("digest") == (status.get("applied") or {}).get("digest")
+        ):
+            signers = f"   signed by {', '.join(artifact['signers'])}" if artifact.get("signers") else ""
+            yield f"{label:<10} {artifact.get('revision') or '(revision unknown)'}  {artifact.get('digest')}{signers}"
+    inventory = status.get("inventory") or {}
+    yield f"objects    {inventory.get('objects', 0)}, {inventory.get('ready', 0)} healthy"
+    if spec.get("suspend"):
+        yield "suspended  nothing is written"
+    yield ""
+    rows: list[tuple[str, ...]] = [
+        tuple(str(item.get(key, "")) for key in ("type", "status", "reason", "message"))
+        for item in status.get("conditions") or ()
+    ]
+    yield output.table(rows, ("CONDITION", "STATUS", "REASON", "MESSAGE")) if rows else "not seen by an agent yet"
+    failures = status.get("failures") or []
+    if failures:
+        yield ""
+        yield "held or failed objects:"
+        for item in failures:
+            place = f" ({item['place']})" if item.get("place") else ""
+            yield f"  {item.get('object')}{place}: {item.get('class')}: {item.get('message')}"
+    history = status.get("history") or []
+    if history:
+        yield ""
+        past: list[tuple[str, ...]] = [
+            tuple(str(item.get(key, "")) for key in ("time", "outcome", "revision", "digest")) for item in history
+        ]
+        yield output.table(past, ("APPLIED AT", "OUTCOME", "REVISION", "DIGEST"))
+    if status.get("planHash"):
+        yield ""
+        yield f"next: ocisync approve {metadata['name']} --namespace {metadata['namespace']}"
+
+
+def _short_revision(revision: str) -> str:
+    ref, at, commit = revision.rpartition("@sha1:")
+    return f"{ref}@{commit[:12]}" if at else revision[:19] if revision.startswith("sha256:") else revision
+
+
+def _name(sync: JsonObject) -> str:
+    return f"artifactsync.ocisync.dev/{sync['metadata']['name']}"

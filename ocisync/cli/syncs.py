@@ -1,0 +1,109 @@
+"""What `status`, `reconcile` and `approve` share: reaching syncs, and reading their status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ocisync import __version__
+from ocisync.agent.status import sync_path
+from ocisync.cluster import client
+from ocisync.cluster.client import MERGE_PATCH, Cluster, Response, segment
+from ocisync.model.clock import parse_rfc3339
+from ocisync.model.errors import AccessDenied, ClusterRefused, NotFound, Unavailable
+from ocisync.model.resource import JsonObject
+from ocisync.model.spec import API_GROUP
+
+
+def namespace_option(text: str) -> Callable[[Any], Any]:
+    """`-n`."""
+    return click.option("-n", "--namespace", default="", help=text)
+
+
+class Syncs:
+    """The syncs of one cluster, as whoever runs the command may see them."""
+
+    def __init__(self, kubeconfig: Path | None, context: str) -> None:
+        self._cluster: Cluster = client.connect(
+            str(kubeconfig) if kubeconfig else None, context or None, user_agent=f"ocisync/{__version__}"
+        )
+
+    @property
+    def default_namespace(self) -> str:
+        """The namespace of the kubeconfig context."""
+        return self._cluster.default_namespace
+
+    def all(self, namespace: str = "") -> list[JsonObject]:
+        """Every sync, or those of one namespace, sorted."""
+        part = f"/namespaces/{segment(namespace)}" if namespace else ""
+        answer = self._cluster.request("GET", f"/apis/{API_GROUP}/v1alpha1{part}/artifactsyncs")
+        found = _checked(answer, "list syncs")
+        items: list[JsonObject] = found.get("items") or []
+        for item in items:
+            item.setdefault("apiVersion", f"{API_GROUP}/v1alpha1")
+            item.setdefault("kind", "ArtifactSync")
+        return sorted(items, key=lambda item: (item["metadata"]["namespace"], item["metadata"]["name"]))
+
+    def one(self, namespace: str, name: str) -> JsonObject:
+        """One sync."""
+        answer = self._cluster.request("GET", sync_path(namespace, name))
+        return _checked(answer, f"read sync {namespace}/{name}")
+
+    def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> JsonObject:
+        """Set annotations; the sync afterwards."""
+        answer = self._cluster.request(
+            "PATCH",
+            sync_path(namespace, name),
+            query=(("fieldManager", "ocisync-cli"),),
+            body=json.dumps({"metadata": {"annotations": dict(annotations)}}).encode(),
+            content_type=MERGE_PATCH,
+        )
+        return _checked(answer, f"annotate sync {namespace}/{name}")
+
+
+def conditions(sync: JsonObject) -> dict[str, Mapping[str, Any]]:
+    """Conditions by type."""
+    return {str(item.get("type")): item for item in (sync.get("status") or {}).get("conditions") or ()}
+
+
+def ready_word(sync: JsonObject) -> str:
+    """True, False or Unknown; Unknown too while the status speaks of an older spec."""
+    found = conditions(sync).get("Ready")
+    if found is None or (sync.get("status") or {}).get("observedGeneration") != sync["metadata"].get("generation"):
+        return "Unknown"
+    return str(found.get("status"))
+
+
+def age(sync: JsonObject, now: datetime) -> str:
+    """How old it is, as kubectl says it."""
+    created = parse_rfc3339(str(sync["metadata"].get("creationTimestamp") or ""))
+    if created is None:
+        return "?"
+    seconds = max(0, int((now - created).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _checked(answer: Response, what: str) -> JsonObject:
+    if answer.status < 300:
+        found: JsonObject = json.loads(answer.body)
+        return found
+    try:
+        said = str(json.loads(answer.body).get("message") or "")
+    except (ValueError, AttributeError):
+        said = answer.body[:200].decode(errors="replace").strip()
+    message = f"cannot {what}: {said or f'HTTP {answer.status}'}"
+    if answer.status == 404:
+        raise NotFound(message, hint="ocisync status lists all syncs; ocisync install adds what is missing")
+    if answer.status in {401, 403}:
+        raise AccessDenied(message, hint="ask for the role ocisync-viewer or ocisync-sync-editor")
+    if answer.status == 429 or answer.status >= 500:
+        raise Unavailable(message)
+    raise ClusterRefused(message)
