@@ -57,10 +57,12 @@ def render_error(error: OcisyncError) -> None:
     """Write an error, its findings and its hint to stderr."""
     error_text(error.message)
     if isinstance(error, InvalidInput):
-        for finding in error.findings[:_MAX_FINDINGS]:
+        # One finding is often the message itself.
+        told = [finding for finding in error.findings if str(finding) != error.message]
+        for finding in told[:_MAX_FINDINGS]:
             click.echo(f"  {redact(str(finding))}", err=True)
-        if len(error.findings) > _MAX_FINDINGS:
-            click.echo(f"  … and {len(error.findings) - _MAX_FINDINGS} more", err=True)
+        if len(told) > _MAX_FINDINGS:
+            click.echo(f"  … and {len(told) - _MAX_FINDINGS} more", err=True)
     if error.hint:
         hint_text(error.hint)
 

@@ -226,7 +226,6 @@ def _suggest(result: PublishResult) -> None:
     tag = next((name for name in result.tags if not name.startswith("sha-")), "")
     name = f"{result.repository}:{tag}" if tag else result.reference
     if not result.signatures:
-        output.warning_text("not signed: no policy will accept it")
         output.hint_text("add --sign-key FILE (make one with: ocisync keys generate NAME)")
     else:
         output.hint_text(f"ocisync verify oci://{name} --key FILE.pub")
