@@ -137,12 +137,15 @@ class Cluster:
         timeout = timeout_s or (READ_TIMEOUT_S if reading else WRITE_TIMEOUT_S)
         pauses = delays(0.2, 5.0, self._rng)
         refreshed = False
+        started = time.monotonic()
         for attempt in range(1, _ATTEMPTS + 1):
             last = attempt == _ATTEMPTS
             try:
                 response = self._send(method, url, headers, body, timeout)
             except _transport_errors() as error:
-                if last or not harmless or self._closed or self._sleep(next(pauses)):
+                # A server that hangs is given up after one time-out, one that refuses after a few tries.
+                late = time.monotonic() - started >= timeout
+                if last or late or not harmless or self._closed or self._sleep(next(pauses)):
                     raise self._unavailable(method, path, error) from None
                 continue
             status = response.status
