@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import is_digest, parse_digest, sha256_digest
@@ -21,7 +21,7 @@ from ocisync.oci import referrers as referring
 from ocisync.oci.auth import PULL, PUSH, Scope
 from ocisync.oci.credentials import default_credentials
 from ocisync.oci.documents import MANIFEST_TYPES, check_manifest, parse_json, subject_digest
-from ocisync.oci.endpoint import endpoint_of, origin_of
+from ocisync.oci.endpoint import endpoint_of, joined, origin_of
 from ocisync.oci.failures import Answer, error_of
 from ocisync.oci.headers import media_type_of, next_link
 from ocisync.oci.options import RegistryOptions
@@ -197,8 +197,8 @@ class RegistryStore:
                 raise self._error(answer, what)
             yield answer
             link = next_link(answer.header("link"))
-            url = urljoin(url, link) if link else ""
-            if url and origin_of(url) != self._endpoint.origin:
+            url = joined(url, link) if link else ""
+            if link and origin_of(url) != self._endpoint.origin:
                 raise Refused(f"{what}: the next page is on another host", reason="BadRedirect")
 
     def ping(self) -> None:

@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ocisync.model.ref import Reference
 
@@ -103,6 +103,14 @@ def origin_of(url: str) -> str:
     if not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
         return ""
     return f"{parts.scheme}://{parts.hostname.lower()}:{port}"
+
+
+def joined(url: str, target: str) -> str:
+    """Where a `Location` or link leads from a URL; empty if nowhere."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        return ""
 
 
 def reach_of(address: str) -> Reach:

@@ -11,12 +11,13 @@ the address no more private than the registry's); bodies read raw, up to a limit
 
 from __future__ import annotations
 
+import io
 import logging
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import oras.logger
 import oras.provider
@@ -28,7 +29,7 @@ from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
 from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
 from ocisync.oci.connections import Guard, GuardedAdapter
 from ocisync.oci.credentials import CredentialSource
-from ocisync.oci.endpoint import Endpoint, origin_of, proxy_for
+from ocisync.oci.endpoint import Endpoint, joined, origin_of, proxy_for
 from ocisync.oci.failures import Answer, quoted, registry_message
 from ocisync.oci.headers import retry_after_s
 from ocisync.oci.options import RegistryOptions
@@ -172,8 +173,9 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             target = response.headers.get("Location", "")
             if response.status_code not in _REDIRECTS or not target:
                 return self._read(response, call)
+            self._read_body(response, ERROR_BODY_BYTES, call.what, strict=False)
             response.close()
-            target = urljoin(url, target)
+            target = joined(url, target)
             method = self._check_redirect(url, target, method, response.status_code, call.what)
             url = target
         raise Refused(f"{call.what}: more than {MAX_REDIRECTS} redirects", reason="BadRedirect")
@@ -204,18 +206,20 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         proxy = proxy_for(url, self.options.environ)
         host = urlsplit(url).netloc
         try:
-            response: requests.Response = self.session.request(
-                method,
-                url,
-                headers=dict(headers),
-                data=body,
+            request = self.session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
+            adapter = self.session.get_adapter(url)
+        except (ValueError, requests.exceptions.RequestException) as error:
+            raise OcisyncError(f"cannot request from {quoted(host)}: {quoted(str(error))}") from error
+        try:
+            # The adapter and not the session: the session reads redirects even when told not to follow them.
+            response: requests.Response = adapter.send(
+                request,
                 stream=True,
                 timeout=(self.options.connect_timeout_s, self.options.timeout_s),
-                allow_redirects=False,
                 verify=True,
                 proxies={"http": proxy, "https": proxy} if proxy else {},
             )
-        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests' own errors are OSErrors
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' own errors are OSErrors
             raise _connection_failure(error, host, self.options) from error
         return response
 
@@ -225,7 +229,8 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         good = 200 <= response.status_code < 300
         try:
             if call.method == "HEAD" or response.status_code == 204:
-                body = b""
+                # Reading the end of nothing hands the connection back; closing alone would cost a new one each poll.
+                body = response.raw.read(1, decode_content=False)[:0]
             else:
                 if good:
                     _check_length(headers, call)
@@ -248,25 +253,27 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         """Read up to `limit` bytes; more is refused (`strict`) or cut off."""
         started = self.options.monotonic()
         host = urlsplit(response.url or "").netloc
-        out = bytearray()
+        out = io.BytesIO()  # its getvalue() does not copy, so that a layer is in memory once
+        got = 0
         try:
             while True:
                 # read1 returns what one receive brought, so that the clock is looked at even for a trickle.
                 data = response.raw.read1(CHUNK_BYTES, decode_content=False)
                 if not data:
-                    return bytes(out)
-                out += data
-                if len(out) > limit:
+                    return out.getvalue()
+                out.write(data)
+                got += len(data)
+                if got > limit:
                     if strict:
                         raise Refused(f"{what}: {host} sent more than {limit} bytes", reason="TooLarge")
-                    return bytes(out[:limit])
-                if self.options.monotonic() - started > BODY_GRACE_S + len(out) / BODY_MIN_BYTES_PER_S:
+                    return out.getvalue()[:limit]
+                if self.options.monotonic() - started > BODY_GRACE_S + got / BODY_MIN_BYTES_PER_S:
                     raise Transient(Unavailable(f"{what}: {host} sends too slowly", hint="try again later"))
         except (OSError, urllib3.exceptions.HTTPError) as error:
             if not strict:
-                return bytes(out)
+                return out.getvalue()
             raise Transient(
-                Unavailable(f"{what}: connection to {host} broke after {len(out)} bytes", hint="try again later")
+                Unavailable(f"{what}: connection to {host} broke after {got} bytes", hint="try again later")
             ) from error
 
     def _fetch_token(self, request: TokenRequest) -> Answer:
@@ -320,10 +327,6 @@ def _connection_failure(error: Exception, host: str, options: RegistryOptions) -
         )
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "record layer failure" in text:
         return OcisyncError(f"{host} does not speak TLS", hint="use --plain-http if that is meant", reason="TLSFailed")
-    if isinstance(
-        error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | requests.exceptions.InvalidHeader
-    ):
-        return OcisyncError(f"cannot request from {quoted(host)}: {quoted(str(error))}")
     if names & {"ConnectTimeout", "ConnectTimeoutError"}:
         return _lost(f"no connection to {host} within {options.connect_timeout_s:g} s", unreachable=True)
     if names & {"ReadTimeout", "ReadTimeoutError", "TimeoutError"}:

@@ -11,11 +11,11 @@ import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import OcisyncError, Refused
-from ocisync.oci.endpoint import origin_of
+from ocisync.oci.endpoint import joined, origin_of
 from ocisync.oci.failures import Answer, error_of
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def upload_location(answer: Answer, url: str, what: str) -> str:
     Raises:
         Refused: no usable address, or one that leaves https.
     """
-    target = urljoin(url, answer.header("location"))
+    target = joined(url, answer.header("location"))
     here, there = urlsplit(url), urlsplit(target)
     if here.scheme == "https" and there.scheme == "http" and there.hostname == here.hostname:
         target = urlunsplit(there._replace(scheme="https", netloc=here.netloc))

@@ -339,6 +339,27 @@ def test_a_host_without_an_address_is_unavailable() -> None:
         store.resolve("v1")
 
 
+def test_one_connection_serves_many_requests() -> None:
+    peers: list[object] = []
+
+    def service(request: Request, reply: Reply) -> None:
+        peers.append(reply.sock.getpeername())
+        request.body(1000)
+        if request.method == "GET" and request.path.endswith("/moved"):
+            reply.send(307, b"gone", {"Location": "/v2/a/b/manifests/elsewhere"})
+        else:
+            reply.send(404 if request.method in {"GET", "HEAD"} else 201, b"none" if request.method == "GET" else b"")
+
+    with serving(service) as address, open_store(f"{address}/a/b", quick()) as store:
+        for _ in range(3):
+            assert store.resolve("v1") is None
+            store.put_manifest(b"{}", OCI_MANIFEST, "v1")
+            with pytest.raises(NotFound):
+                store.manifest("moved")
+    assert len(peers) == 12
+    assert len(set(peers)) == 1
+
+
 def test_a_body_that_takes_too_long_is_given_up() -> None:
     """A read timeout alone would let a server send a byte every 29 seconds for ever."""
     ticks = itertools.count(0, 100)
