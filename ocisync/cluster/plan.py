@@ -151,7 +151,7 @@ def make_plan(
         sync_uid: of the sync, for the hash.
         digest: of the artifact, for the hash.
         guard: what may be deleted unasked.
-        owned: size of the inventory before.
+        owned: objects in the inventory whose uid is known. Those that a killed pass applied are added when proven.
         prune: whether the sync prunes at all; without, objects and entries stay.
         recreations: objects that can only be changed by a new one.
         approved: the hash a person approved.
@@ -171,6 +171,7 @@ def make_plan(
         elif not prune:
             kept.append(Kept(item.entry.id, "PruneOff", "kept: spec.prune is false"))
         elif item.live is not None:
+            owned += not item.entry.uid
             prunes.append(prune_of(item.entry.id, item.live))
     losses = (*(Loss(one.id, one.uid, confirm=one.confirm) for one in prunes), *recreations)
     hash_ = plan_hash(sync_uid, digest, losses)

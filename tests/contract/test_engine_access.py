@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from ocisync.cluster.apply import Action
 from ocisync.cluster.client import Cluster, connect
-from ocisync.kit.stop import StopToken
 from ocisync.model.errors import Unavailable
+from ocisync.model.resource import JsonObject
 from tests.support.controlplane import ControlPlane
 from tests.support.engine import EngineDriver, actions, driver, failure_of
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -64,6 +66,38 @@ def test_a_deletion_has_the_rights_of_the_syncs_service_account_too(real_engine:
     assert engine.owned() == ["a", "b"]
 
 
+def test_a_webhook_that_does_not_answer_is_named_and_said_to_be_ours(real_engine: EngineDriver) -> None:
+    engine = real_engine
+    name = f"{engine.target.sync_name}.example.com"
+    webhook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [
+            {
+                "name": f"v.{name}",
+                "clientConfig": {"url": "https://127.0.0.1:1/nobody"},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": engine.namespace}},
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+                "timeoutSeconds": 1,
+            }
+        ],
+    }
+    try:
+        assert engine.sync(webhook, engine.config_map("a")).all_applied
+        report = eventually(lambda: _failing(engine, webhook), what="the webhook is called")
+        assert f'Transient WebhookUnavailable: failed calling webhook "v.{name}"' in report
+        assert "(this webhook is in this artifact)" in report
+    finally:
+        engine.delete("ValidatingWebhookConfiguration", name, "admissionregistration.k8s.io", "")
+
+
+def _failing(engine: EngineDriver, webhook: JsonObject) -> str:
+    return failure_of(engine.sync(webhook, engine.config_map("a", x=secrets.token_hex(4))), "a")
+
+
 def test_a_thousand_objects_land_and_a_second_pass_writes_none_of_them(real_engine: EngineDriver) -> None:
     engine = real_engine
     objects = [engine.config_map(f"cm-{number:04d}", number=str(number), text="x" * 50) for number in range(OBJECTS)]
@@ -80,15 +114,15 @@ def test_a_thousand_objects_land_and_a_second_pass_writes_none_of_them(real_engi
     assert len(engine.owned()) == OBJECTS
 
 
-def test_an_outage_ends_the_pass_early_and_the_next_pass_converges(
-    control_plane: ControlPlane, tmp_path: Path
-) -> None:
+def test_an_outage_ends_the_pass_early_and_the_next_pass_converges(control_plane: ControlPlane, tmp_path: Path) -> None:
     with driver(control_plane.kubeconfig) as engine:
         engine.sync(engine.config_map("first"))
         objects = [engine.config_map(f"cm-{number}") for number in range(60)]
         prepared_kube = engine.kube
         impatient = StopToken()
-        engine.kube = connect(str(control_plane.kubeconfig), user_agent="ocisync/test", sleep=lambda _: impatient.stopped)
+        engine.kube = connect(
+            str(control_plane.kubeconfig), user_agent="ocisync/test", sleep=lambda _: impatient.stopped
+        )
         control_plane.stop_apiserver()
         try:
             with pytest.raises(Unavailable) as gone:

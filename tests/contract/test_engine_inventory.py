@@ -9,6 +9,8 @@ import pytest
 
 from ocisync.cluster.apply import Action
 from ocisync.cluster.inventory import EntryState, InventoryStore
+from ocisync.cluster.memory import Applied
+from ocisync.kit.stop import StopToken
 from ocisync.model.errors import ClusterRefused
 from ocisync.model.resource import ObjectId
 from tests.support.engine import EngineDriver, Killed, actions
@@ -55,6 +57,36 @@ def test_a_kill_and_then_another_revision_deletes_what_the_killed_pass_made(engi
     assert engine.live("ConfigMap", "brief") is None
     assert engine.live("ConfigMap", "goes") is None
     assert engine.owned() == ["stays"]
+
+
+def test_a_kill_in_the_middle_of_the_apply_orphans_nothing(engine: EngineDriver) -> None:
+    engine.sync(engine.config_map("stays"))
+    many = [engine.config_map(f"m{number}") for number in range(40)]
+    landed: list[str] = []
+
+    def strike(id_: ObjectId, _: Applied) -> None:
+        landed.append(id_.name)
+        if len(landed) == 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        engine.sync(engine.config_map("stays"), *many, digest="sha256:two", on_applied=strike)
+    alive = [obj for obj in many if engine.live("ConfigMap", obj["metadata"]["name"])]
+    assert len(alive) >= 20
+    report = engine.sync(engine.config_map("stays"), digest="sha256:three")
+    assert (report.held, report.failures) == ("", ())
+    assert [obj for obj in many if engine.live("ConfigMap", obj["metadata"]["name"])] == []
+    assert engine.owned() == ["stays"]
+
+
+def test_a_stopped_pass_skips_the_rest_and_the_next_one_finishes(engine: EngineDriver) -> None:
+    many = [engine.config_map(f"m{number}") for number in range(40)]
+    report = engine.sync(*many, on_applied=lambda *_: engine.stop.stop())
+    assert not report.all_applied
+    assert report.counts[Action.SKIPPED] > 0
+    engine.stop = StopToken()
+    assert engine.sync(*many).all_applied
+    assert len(engine.owned()) == 40
 
 
 def test_an_entry_written_ahead_of_an_object_that_never_came_is_dropped_not_deleted(engine: EngineDriver) -> None:

@@ -15,10 +15,11 @@ from ocisync.cluster.client import APPLY_PATCH, JSON, MERGE_PATCH, Cluster, conn
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.engine import ApplyReport, Engine, Settings
 from ocisync.cluster.guard import Guard
+from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Target, applyset_id
 from ocisync.install.crds import artifact_sync
 from ocisync.kit.stop import StopToken
-from ocisync.model.resource import JsonObject, ManifestObject, gvk_of, id_of
+from ocisync.model.resource import JsonObject, ManifestObject, ObjectId, gvk_of, id_of
 from tests.support.waiting import eventually
 
 GENEROUS = Guard(max_prune="100%", protect=())
@@ -59,6 +60,7 @@ class EngineDriver:
         *objects: JsonObject,
         digest: str = "sha256:one",
         hook: Callable[[str], None] | None = None,
+        on_applied: Callable[[ObjectId, Applied], None] | None = None,
         **settings: Any,
     ) -> ApplyReport:
         """One full pass over these objects."""
@@ -67,7 +69,7 @@ class EngineDriver:
         prepared = engine.prepare([manifest(obj) for obj in objects], self.target)
         store = engine.inventory(self.target)
         plan = engine.plan(prepared, self.target, store, chosen)
-        return engine.execute(plan, prepared, self.target, store, chosen)
+        return engine.execute(plan, prepared, self.target, store, chosen, on_applied=on_applied)
 
     def owned(self) -> list[str]:
         """Names in the inventory, as the cluster has it."""
