@@ -233,7 +233,7 @@ def applied(
     merged = merge(shape, live, config)
     table[key] = Owned(frozenset(field_set(shape, config)), version, last.time if last else "")
     if last is not None and last.paths - table[key].paths:
-        merged = _pruned(shape, merged, table, last.paths)
+        merged = _pruned(shape, merged, table, last.paths) or {}
     change = compare(shape, live, merged)
     taken = change.modified | change.added
     conflicts = {other: lost for other, owned in table.items() if other != key and (lost := set(owned.paths & taken))}
