@@ -119,10 +119,7 @@ def test_an_outage_ends_the_pass_early_and_the_next_pass_converges(control_plane
         engine.sync(engine.config_map("first"))
         objects = [engine.config_map(f"cm-{number}") for number in range(60)]
         prepared_kube = engine.kube
-        impatient = StopToken()
-        engine.kube = connect(
-            str(control_plane.kubeconfig), user_agent="ocisync/test", sleep=lambda _: impatient.stopped
-        )
+        engine.kube = connect(str(control_plane.kubeconfig), user_agent="ocisync/test", sleep=lambda _: False)
         control_plane.stop_apiserver()
         try:
             with pytest.raises(Unavailable) as gone:
