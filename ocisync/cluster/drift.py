@@ -30,7 +30,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ocisync.cluster.fields import (
-    MISSING,
     PART_OF_PATH,
     ManagerEntry,
     Path,
@@ -449,24 +448,3 @@ def describe(
             gone = "removed " if fields and not by.manager and all(c.new == ABSENT for c in fields) else ""
             text = f"{object_id} modified outside GitOps: {shown_fields or 'owned fields'} {gone}{by.who()}"
     return f"{text}, {by.when()}"
-
-
-__all__ = [
-    "MISSING",
-    "Action",
-    "Attribution",
-    "DriftKind",
-    "DriftReport",
-    "FieldChange",
-    "Judgement",
-    "TimeSource",
-    "Verdict",
-    "attribute",
-    "describe",
-    "field_changes",
-    "ignored_pointers",
-    "judge",
-    "judge_look",
-    "order_changes",
-    "unmanaged_fields",
-]
