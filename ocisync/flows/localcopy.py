@@ -29,6 +29,7 @@ from ocisync.model.limits import CONFIG_BYTES, EVIDENCE_BYTES, LAYER_BYTES, MANI
 
 _LOG = logger("localcopy")
 _POINTER_BYTES = 1 * MIB
+_IN_MEMORY_BYTES = 2 * MIB  # ten thousand objects are a tenth of that
 _EVIDENCE_BYTES = 2 * EVIDENCE_BYTES  # base64 and JSON around it
 
 
@@ -51,16 +52,22 @@ class Saved:
 
 
 class LocalCopies:
-    """Copies of all syncs in one directory; None keeps nothing. Thread-safe."""
+    """Copies of all syncs in one directory. Thread-safe.
+
+    Without a directory, or while the disk takes nothing, small copies live as long as the process: a retry then needs
+    no registry.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._lock = threading.Lock()
         self._troubled = False
+        self._in_memory: dict[str, Saved] = {}
 
     def save(self, sync: str, saved: Saved) -> bool:
-        """Keep a copy for a sync (`namespace/name`); False if the disk did not take it."""
+        """Keep a copy for a sync (`namespace/name`); False if it does not outlive the process."""
         if self._directory is None:
+            self._remember(sync, saved)
             return False
         evidence = _evidence_json(saved.evidence)
         pointer = {
@@ -84,12 +91,17 @@ class LocalCopies:
                 if not self._troubled:
                     _LOG.warning("no local copy could be written", sync=sync, error=error)
                 self._troubled = True
+                self._remember(sync, saved)
                 return False
             self._troubled = False
+            self._in_memory.pop(sync, None)
             return True
 
     def load(self, sync: str, repository: str, selector: str) -> Saved | None:
         """The copy of a sync, if it is complete, undamaged and of this repository and selector."""
+        kept = self._in_memory.get(sync)
+        if kept is not None and (kept.repository, kept.selector) == (repository, selector):
+            return kept
         if self._directory is None:
             return None
         with self._lock:
@@ -106,7 +118,7 @@ class LocalCopies:
                     layer=self._blob(pointer["layer"], LAYER_BYTES),
                     evidence=_evidence_of(self._blob(pointer["evidence"], _EVIDENCE_BYTES)),
                 )
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
             except (OSError, ValueError, KeyError, TypeError) as error:
                 _LOG.warning("the local copy is damaged and not used", sync=sync, error=error)
@@ -114,11 +126,17 @@ class LocalCopies:
 
     def drop(self, sync: str) -> None:
         """Forget a sync that was deleted."""
+        self._in_memory.pop(sync, None)
         if self._directory is None:
             return
         with self._lock, contextlib.suppress(OSError):
             self._pointer(sync).unlink(missing_ok=True)
             self._sweep()
+
+    def _remember(self, sync: str, saved: Saved) -> None:
+        self._in_memory.pop(sync, None)
+        if len(saved.layer) <= _IN_MEMORY_BYTES:
+            self._in_memory[sync] = saved
 
     @property
     def _blobs(self) -> Path:
