@@ -132,7 +132,9 @@ def test_a_created_object_belongs_to_its_creator_with_its_defaults(raw: RawApi, 
         "f:type": {},
     }
     container = fields["f:spec"]["f:template"]["f:spec"]["f:containers"]['k:{"name":"main"}']
-    port = {'k:{"containerPort":80,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:protocol": {}}}
+    port: dict[str, Any] = {
+        'k:{"containerPort":80,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:protocol": {}}
+    }
     assert container["f:ports"] == {".": {}, **port}
     assert "." not in fields["f:spec"]
 
