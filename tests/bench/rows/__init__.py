@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 from tests.bench.environment import Bench
 from tests.bench.report import Row
-from tests.bench.rows import push, startup, verify
+from tests.bench.rows import agentstart, apply, drift, push, resting, startup, unchanged, verify
 
 ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
     "startup": startup.run,
     "push": push.run,
     "verify": verify.run,
+    "agentstart": agentstart.run,
+    "apply": apply.run,
+    "unchanged": unchanged.run,
+    "drift": drift.run,
+    "resting": resting.run,
 }
