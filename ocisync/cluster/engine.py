@@ -19,7 +19,7 @@ from ocisync.cluster.client import PARTIAL_METADATA_LIST, Cluster
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.execute import WORKERS, Executor, Known
 from ocisync.cluster.guard import Guard, Loss
-from ocisync.cluster.inventory import Entry, EntryState, InventoryStore
+from ocisync.cluster.inventory import Entry, EntryState, InventoryStore, find_inventory
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Rejected, Target, prepare
 from ocisync.cluster.outcome import classify
@@ -202,6 +202,7 @@ class Engine:
         store.add(mine)
         known = _known(store.entries, plan)
         results, uids = self._apply(plan, target, settings, known, on_applied, previous)
+        self._disown(plan, known, uids)
         store.record(uids)
         results = (*results, *rejected)
         all_applied = all(result.succeeded for result in results)
@@ -310,6 +311,17 @@ class Engine:
             workers=self._workers,
         )
         return executor.run(plan.applies), uids
+
+    def _disown(self, plan: Plan, known: Mapping[ObjectId, Known], uids: Mapping[ObjectId, str]) -> None:
+        """Take adopted objects out of their former owner's inventory: it would force its own fields on them again."""
+        taken: dict[str, list[ObjectId]] = {}
+        for one in plan.applies:
+            if one.options.adopt and one.id in uids and one.id not in known:
+                taken.setdefault(one.options.adopt, []).append(one.id)
+        for owner, ids in taken.items():
+            former = find_inventory(self._cluster, self._agent_namespace, owner)
+            if former is not None:
+                former.remove(ids)
 
     def _recreations(
         self, prepared: Prepared, inventory: Mapping[ObjectId, Entry], target: Target, settings: Settings

@@ -19,13 +19,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from ocisync.cluster.client import JSON, Cluster, Response, segment
+from ocisync.cluster.client import JSON, PARTIAL_METADATA_LIST, Cluster, Response, segment
+from ocisync.cluster.normalise import applyset_id
 from ocisync.cluster.outcome import classify
 from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.limits import INVENTORY_SHARD_BYTES
 from ocisync.model.resource import JsonObject, ObjectId
 
 INVENTORY_LABEL = "ocisync.dev/inventory"
+_SYNC_ANNOTATION = "ocisync.dev/sync"
 _FORMAT = "1"
 _MAX_SHARDS = 256
 _FILL = 0.6  # of a shard's limit on average: hashing spreads unevenly, and entries grow when their uid is known
@@ -275,6 +277,7 @@ class InventoryStore:
             "name": name,
             "namespace": self._namespace,
             "labels": {INVENTORY_LABEL: self._key, "app.kubernetes.io/managed-by": "ocisync"},
+            "annotations": {_SYNC_ANNOTATION: self._sync},
         }
         if version:
             metadata["resourceVersion"] = version
@@ -315,6 +318,31 @@ class InventoryStore:
     def _path(self, name: str = "") -> str:
         path = f"/api/v1/namespaces/{segment(self._namespace)}/configmaps"
         return f"{path}/{segment(name)}" if name else path
+
+
+def find_inventory(cluster: Cluster, namespace: str, sync_id: str) -> InventoryStore | None:
+    """The loaded inventory of the sync with this ApplySet id; None if this agent keeps none.
+
+    Raises:
+        Unavailable, ClusterRefused: the API server did not say.
+    """
+    response = cluster.request(
+        "GET",
+        f"/api/v1/namespaces/{segment(namespace)}/configmaps",
+        query=(("labelSelector", INVENTORY_LABEL),),
+        accept=PARTIAL_METADATA_LIST,
+    )
+    if response.status >= 400:
+        message = f"cannot list the inventories in namespace {namespace}: {classify(response).message}"
+        raise Unavailable(message) if response.status >= 500 else ClusterRefused(message)
+    for item in json.loads(response.body).get("items") or ():
+        sync = str((item["metadata"].get("annotations") or {}).get(_SYNC_ANNOTATION) or "")
+        sync_namespace, _, sync_name = sync.partition("/")
+        if sync and applyset_id(sync_name, sync_namespace) == sync_id:
+            store = InventoryStore(cluster, namespace, sync_namespace=sync_namespace, sync_name=sync_name)
+            store.load()
+            return store
+    return None
 
 
 def _parse_entries(text: str, name: str) -> dict[str, Entry]:

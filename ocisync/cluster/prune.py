@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from ocisync.cluster.apply import Action, ObjectResult
-from ocisync.cluster.client import JSON, JSON_PATCH, PARTIAL_METADATA, PARTIAL_METADATA_LIST, Cluster
+from ocisync.cluster.client import JSON, JSON_PATCH, PARTIAL_METADATA, PARTIAL_METADATA_LIST, Cluster, Response
 from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.cluster.fields import parse_managed_fields
 from ocisync.cluster.inventory import Entry
@@ -162,9 +162,7 @@ class Pruner:
                 raise ClusterRefused(f"the API group {id_.group} does not answer")
             return None
         path = resource.path(id_.namespace, id_.name)
-        response = self._cluster.request("GET", path, accept=PARTIAL_METADATA)
-        if response.status == 403 and self._target.user:
-            response = self._cluster.request("GET", path, accept=PARTIAL_METADATA, as_user=self._target.user)
+        response = self._get(path, PARTIAL_METADATA)
         if response.status == 404:
             return None
         if response.status >= 400:
@@ -174,6 +172,13 @@ class Pruner:
             raise ClusterRefused(failure.message)
         live: JsonObject = json.loads(response.body)
         return live
+
+    def _get(self, path: str, accept: str, query: Sequence[tuple[str, str]] = ()) -> Response:
+        """Read as ourselves; where we may not, as the sync's service account."""
+        response = self._cluster.request("GET", path, query=query, accept=accept)
+        if response.status == 403 and self._target.user:
+            response = self._cluster.request("GET", path, query=query, accept=accept, as_user=self._target.user)
+        return response
 
     def _find(self, id_: ObjectId) -> ApiResource | None:
         return self._discovery.find(id_.group, id_.kind)
@@ -192,7 +197,7 @@ class Pruner:
 
     def _foreign_resources(self, id_: ObjectId) -> tuple[str, ...]:
         """Custom resources that are not ours, of the kind that a definition brings."""
-        response = self._cluster.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{id_.name}")
+        response = self._get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{id_.name}", JSON)
         if response.status >= 400:
             return ()
         kind = defined_kind(json.loads(response.body))
@@ -207,7 +212,7 @@ class Pruner:
         token = ""
         while True:
             query = [("limit", str(_PAGE)), *([("continue", token)] if token else [])]
-            response = self._cluster.request("GET", path, query=query, accept=PARTIAL_METADATA_LIST)
+            response = self._get(path, PARTIAL_METADATA_LIST, query)
             if response.status in (404, 405):
                 return tuple(found)
             if response.status >= 400:

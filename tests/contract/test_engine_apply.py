@@ -150,7 +150,11 @@ def test_an_object_of_another_sync_is_refused_and_its_owner_named(engine: Engine
     adopting["metadata"]["annotations"] = {"ocisync.dev/adopt": other.target.sync_id}
     assert engine.sync(adopting).failures == ()
     assert engine.must("ConfigMap", "a")["data"] == {"x": "ours"}
-    other.sync(engine.config_map("b"))  # its Git dropped a: the object is not its any more
+    again = other.sync(engine.config_map("a", x="theirs"))  # its Git still has it
+    assert failure_of(again, "a").startswith(
+        f"Conflict OwnedByOther: belongs to another sync ({engine.target.sync_id})"
+    )
+    other.sync(engine.config_map("b"))  # its Git dropped it
     assert engine.must("ConfigMap", "a")["data"] == {"x": "ours"}
 
 
