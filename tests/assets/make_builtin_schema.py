@@ -124,9 +124,9 @@ class Compactor:
         return made
 
 
-def main() -> None:
-    """Write the compact schema to standard output."""
-    compactor = Compactor(json.loads(Path(sys.argv[1]).read_text()))
+def compact(document: dict[str, Any]) -> str:
+    """Return the compact schema of an OpenAPI v2 document."""
+    compactor = Compactor(document)
     by_gvk = {
         "/".join(filter(None, (gvk["group"], gvk["version"], gvk["kind"]))): name
         for name, spec in compactor.source.items()
@@ -144,7 +144,12 @@ def main() -> None:
     for name in sorted(short, key=len, reverse=True):
         text = text.replace(f'"{name}"', f'"{short[name]}"')
     # One definition a line keeps a change readable in a diff.
-    sys.stdout.write(text.replace('},"', '},\n"') + "\n")
+    return text.replace('},"', '},\n"') + "\n"
+
+
+def main() -> None:
+    """Write the compact schema to standard output."""
+    sys.stdout.write(compact(json.loads(Path(sys.argv[1]).read_text())))
 
 
 def shorten(names: list[str]) -> dict[str, str]:
@@ -153,9 +158,7 @@ def shorten(names: list[str]) -> dict[str, str]:
     taken: set[str] = set()
     for name in names:
         parts = name.split(".")
-        candidate = next(
-            c for size in range(1, len(parts) + 1) if (c := "D:" + ".".join(parts[-size:])) not in taken
-        )
+        candidate = next(c for size in range(1, len(parts) + 1) if (c := "D:" + ".".join(parts[-size:])) not in taken)
         taken.add(candidate)
         result[name] = candidate
     return result

@@ -1,0 +1,1 @@
+"""Generators of committed test data and package data."""
