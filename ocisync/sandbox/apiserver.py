@@ -6,10 +6,12 @@ CRDs, owner references, finalizers, terminating namespaces, preconditions, label
 the built-in kinds of `kinds.py`. `controllers.py` makes workloads Ready. Plain HTTP; who asks is recorded
 (`Impersonate-User`, `User-Agent`), never refused.
 
-**It is not Kubernetes.** It lacks: authentication, authorization and RBAC, admission (webhooks and policies are stored,
-not called), CEL rules of CRDs, protobuf, YAML bodies, `Table` output, TLS, watch cache and priority-and-fairness
-behaviour, HPA scaling, quotas and limits, scheduling, kubelets (logs, exec), conversion webhooks, aggregation,
-persistence. What it has is held to the real server's behaviour by contract tests that run on both. Claims about
+**It is not Kubernetes.** It lacks: authentication, authorization and RBAC, admission (webhooks and policies are
+stored, not called), CEL rules of CRDs, protobuf (so `kubectl create deployment`; `-f FILE` works), YAML bodies,
+`Table` output, TLS, priority and fairness, quotas and limits, scheduling, kubelets (logs, exec), conversion webhooks,
+aggregation, older versions of built-in kinds, PVC and PV protection, annotations written through `status`,
+persistence. A page of a list after the first shows the present, not the past. An Event's managed fields are those of
+its `v1` face. What it has is held to the real server's behaviour by contract tests that run on both. Claims about
 Kubernetes rest on the real server only.
 """
 
@@ -26,6 +28,7 @@ from urllib.parse import unquote
 
 from ocisync.sandbox import apierrors, discovery, views, watch
 from ocisync.sandbox.apierrors import ApiError
+from ocisync.sandbox.asked import deletion_of, options_of, scale_of, verb_of
 from ocisync.sandbox.controllers import Controllers
 from ocisync.sandbox.faults import Faults
 from ocisync.sandbox.garbage import Garbage
@@ -35,7 +38,8 @@ from ocisync.sandbox.ownership import APPLY, UPDATE
 from ocisync.sandbox.requestlog import RequestLog
 from ocisync.sandbox.shapes import Json
 from ocisync.sandbox.store import Store, Stored, dump
-from ocisync.sandbox.writes import APPLY_PATCH, Deletion, Options, Outcome, Writer, patched
+from ocisync.sandbox.successors import APPLY_PATCH, patched
+from ocisync.sandbox.writes import Deletion, Options, Outcome, Writer
 
 MAX_BODY: Final = 3 * 1024 * 1024  # bytes, as the real server
 FIRST_NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -250,7 +254,7 @@ class ApiServer:
         labels = request.labels
         labels["resource"] = resource.qualified + (f"/{subresource}" if subresource else "")
         labels["namespace"], labels["name"] = namespace, name
-        labels["verb"] = _verb(request, name)
+        labels["verb"] = verb_of(request, name)
         if subresource:
             self._subresource(resource, namespace, name, subresource, request, reply)
         elif not name:
@@ -272,7 +276,7 @@ class ApiServer:
             if resource.namespaced and not namespace:
                 raise apierrors.no_such_path()
             body = self._read(request)
-            options = _options(request)
+            options = options_of(request)
             self._answer(resource, request, reply, self._create(resource, namespace, body, options))
         elif request.method == "DELETE":
             self._delete_collection(resource, namespace, request, reply)
@@ -292,7 +296,7 @@ class ApiServer:
 
     def _delete_collection(self, resource: Resource, namespace: str, request: Request, reply: Reply) -> None:
         wanted = watch.selection(resource, namespace, request)
-        deletion = _deletion(request, self._read(request, optional=True))
+        deletion = deletion_of(request, self._read(request, optional=True))
         with self.store.lock:
             doomed = [stored for stored in self.store.table(resource.table).objects.values() if wanted.matches(stored)]
             for stored in doomed:
@@ -312,14 +316,14 @@ class ApiServer:
                 return
             self._show(resource, self.writer.get(resource, namespace, name), 200, request, reply)
         elif request.method == "PUT":
-            body, options = self._read(request), _options(request)
+            body, options = self._read(request), options_of(request)
             core = self._core(resource)
             body = views.event_to_core(body) if core is not resource else body
             self._answer(resource, request, reply, self.writer.replace(core, namespace, name, body, options))
         elif request.method == "PATCH":
             self._answer(resource, request, reply, self._patch(resource, namespace, name, "", request))
         elif request.method == "DELETE":
-            deletion = _deletion(request, self._read(request, optional=True))
+            deletion = deletion_of(request, self._read(request, optional=True))
             outcome = self.writer.delete(resource, namespace, name, deletion)
             self._answer_deletion(resource, outcome, request, reply)
         else:
@@ -330,7 +334,7 @@ class ApiServer:
 
     def _patch(self, resource: Resource, namespace: str, name: str, subresource: str, request: Request) -> Outcome:
         media_type = request.header("content-type").partition(";")[0].strip()
-        body, options = self._read(request), _options(request)
+        body, options = self._read(request), options_of(request)
         core = self._core(resource)
         if core is not resource:
             body = views.event_to_core(body) if isinstance(body, dict) else body
@@ -387,7 +391,7 @@ class ApiServer:
                 resource,
                 request,
                 reply,
-                self.writer.replace(resource, "", name, self._read(request), _options(request)),
+                self.writer.replace(resource, "", name, self._read(request), options_of(request)),
             )
         else:
             raise apierrors.no_such_path()
@@ -396,7 +400,7 @@ class ApiServer:
         if request.method == "GET":
             self._show(resource, self.writer.get(resource, namespace, name), 200, request, reply)
         elif request.method == "PUT":
-            body, options = self._read(request), _options(request)
+            body, options = self._read(request), options_of(request)
             outcome = self.writer.replace(resource, namespace, name, body, options, "status")
             self._answer(resource, request, reply, outcome)
         elif request.method == "PATCH":
@@ -409,7 +413,7 @@ class ApiServer:
             _json(reply, 200, scale_of(resource, self.writer.get(resource, namespace, name).value))
             return
         media_type = request.header("content-type").partition(";")[0].strip()
-        body, options = self._read(request), _options(request)
+        body, options = self._read(request), options_of(request)
         with self.store.lock:
             stored = self.writer.get(resource, namespace, name)
             current = scale_of(resource, stored.value)
@@ -499,70 +503,6 @@ class ApiServer:
 
 def _not_allowed() -> ApiError:
     return ApiError("MethodNotAllowed", "the server does not allow this method on the requested resource", details={})
-
-
-def _verb(request: Request, name: str) -> str:
-    if request.method == "GET":
-        return "watch" if request.flag("watch") else "get" if name else "list"
-    if request.method == "PATCH":
-        return "apply" if "apply-patch" in request.header("content-type") else "patch"
-    names = {"POST": "create", "PUT": "update", "DELETE": "delete" if name else "deletecollection"}
-    return names.get(request.method, request.method.lower())
-
-
-def _options(request: Request) -> Options:
-    manager = request.param("fieldManager") or request.header("user-agent").partition("/")[0][:128]
-    validation = request.param("fieldValidation") or "Warn"
-    if validation not in ("Strict", "Warn", "Ignore"):
-        causes = [apierrors.not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn"))]
-        raise apierrors.invalid("meta.k8s.io", "PatchOptions", "", causes)
-    return Options(
-        manager=manager or "unknown",
-        dry_run=request.param("dryRun") == "All",
-        force=request.flag("force"),
-        validation=validation,
-    )
-
-
-def _deletion(request: Request, body: Json) -> Deletion:
-    body = body if isinstance(body, dict) else {}
-    preconditions = body.get("preconditions") or {}
-    dry = body.get("dryRun") or request.query.get("dryRun") or []
-    policy = body.get("propagationPolicy") or request.param("propagationPolicy")
-    if body.get("orphanDependents"):
-        policy = "Orphan"
-    return Deletion(
-        uid=preconditions.get("uid") or "",
-        resource_version=preconditions.get("resourceVersion") or "",
-        policy=policy or "",
-        dry_run="All" in dry,
-    )
-
-
-def scale_of(resource: Resource, value: Json) -> Json:
-    """Return the Scale of a workload."""
-    spec_path, status_path, selector_path = resource.scale_paths
-
-    def read(path: str) -> Json:
-        found: Json = value
-        for part in path.strip(".").split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        return found
-
-    selector = read(selector_path) if selector_path else None
-    if not resource.custom:
-        labels = ((value.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-        selector = ",".join(f"{key}={item}" for key, item in sorted(labels.items()))
-    metadata = {
-        key: item
-        for key, item in value["metadata"].items()
-        if key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    }
-    status: dict[str, Json] = {"replicas": read(status_path) or 0}
-    if selector:
-        status["selector"] = selector
-    spec = {"replicas": read(spec_path)} if read(spec_path) else {}
-    return {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}
 
 
 def _json(reply: Reply, status: int, body: Json) -> None:

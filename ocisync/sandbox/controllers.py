@@ -19,9 +19,10 @@ from ocisync.sandbox.kinds import Resource
 from ocisync.sandbox.selectors import matches_selector
 from ocisync.sandbox.shapes import Json
 from ocisync.sandbox.store import DELETED, Event, Stored, TableKey
+from ocisync.sandbox.successors import MERGE_PATCH, NAMESPACES
 from ocisync.sandbox.worker import Worker
 from ocisync.sandbox.workloads import MANAGER, Workloads, ready
-from ocisync.sandbox.writes import MERGE_PATCH, NAMESPACES, Options, Writer
+from ocisync.sandbox.writes import Options, Writer
 
 NODE: Final = "sandbox-node"
 KUBELET: Final = "kubelet"

@@ -14,8 +14,9 @@ from ocisync.sandbox import crds
 from ocisync.sandbox.apierrors import ApiError
 from ocisync.sandbox.shapes import Json
 from ocisync.sandbox.store import DELETED, Event, Place, Stored, TableKey, owners_of
+from ocisync.sandbox.successors import NAMESPACES
 from ocisync.sandbox.worker import Worker
-from ocisync.sandbox.writes import NAMESPACES, Deletion, Options, Writer
+from ocisync.sandbox.writes import Deletion, Options, Writer
 
 MANAGER: Final = "kube-controller-manager"
 

@@ -14,7 +14,6 @@ foreign-layer checks, paging of referrers, replication, webhooks. Like every reg
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import threading
@@ -24,7 +23,6 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
 from ocisync.sandbox.blobstore import (
-    ALGORITHMS,
     BlobStore,
     DirectoryBlobStore,
     Manifest,
@@ -35,13 +33,22 @@ from ocisync.sandbox.blobstore import Upload as StoredUpload
 from ocisync.sandbox.faults import Faults
 from ocisync.sandbox.httpserver import HttpServer, Reply, Request
 from ocisync.sandbox.registryauth import DELETE, PULL, PUSH, Auth
+from ocisync.sandbox.registrycontent import (
+    ERRORS,
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    RefusedError,
+    byte_range,
+    content_headers,
+    digest_of,
+    is_digest,
+    parse_manifest,
+    referrer_of,
+)
 from ocisync.sandbox.requestlog import RequestLog
 
 MAX_MANIFEST: Final = 4 * 1024 * 1024  # bytes; what the specification asks registries to accept at least
 MAX_FORM: Final = 65536  # bytes of a token request
-INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
-INDEX_TYPES: Final = (INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json")
-MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 
 _NAME: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 _TAG: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
@@ -56,45 +63,6 @@ _ROUTES: Final = tuple(
         ("referrers", r"referrers/([^/]+)"),
     )
 )
-
-ERRORS: Final[Mapping[str, tuple[int, str]]] = {
-    "BLOB_UNKNOWN": (404, "blob unknown to registry"),
-    "BLOB_UPLOAD_INVALID": (416, "blob upload invalid"),
-    "BLOB_UPLOAD_UNKNOWN": (404, "blob upload unknown to registry"),
-    "DIGEST_INVALID": (400, "provided digest did not match uploaded content"),
-    "MANIFEST_BLOB_UNKNOWN": (400, "manifest references a manifest or blob unknown to registry"),
-    "MANIFEST_INVALID": (400, "manifest invalid"),
-    "MANIFEST_UNKNOWN": (404, "manifest unknown to registry"),
-    "NAME_INVALID": (400, "invalid repository name"),
-    "NAME_UNKNOWN": (404, "repository name not known to registry"),
-    "SIZE_INVALID": (413, "manifest larger than the limit"),
-    "TAG_INVALID": (400, "invalid tag"),
-    "UNAUTHORIZED": (401, "authentication required"),
-    "DENIED": (403, "requested access to the resource is denied"),
-    "UNSUPPORTED": (405, "the operation is unsupported"),
-}
-
-
-class RefusedError(Exception):
-    """A request that ends in one of the specification's error codes."""
-
-    def __init__(self, code: str, detail: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """Name the code; `detail` is what was wrong."""
-        super().__init__(code)
-        self.code = code
-        self.detail = detail
-        self.headers = dict(headers or {})
-
-
-def digest_of(content: bytes, algorithm: str = "sha256") -> str:
-    """Return the digest string of some bytes."""
-    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
-
-
-def is_digest(text: str) -> bool:
-    """Whether this is a well-formed digest of a known algorithm."""
-    algorithm, _, value = text.partition(":")
-    return len(value) == ALGORITHMS.get(algorithm, -1) and re.fullmatch(r"[0-9a-f]+", value) is not None
 
 
 class Registry:
@@ -292,11 +260,11 @@ class Registry:
             size = self._store.size(digest) if known else None
         if size is None:
             raise RefusedError("BLOB_UNKNOWN", digest)
-        headers = _content_headers("application/octet-stream", digest) | {"Accept-Ranges": "bytes"}
+        headers = content_headers("application/octet-stream", digest) | {"Accept-Ranges": "bytes"}
         if request.header("if-none-match") == headers["ETag"]:
             reply.send(304, b"", headers)
             return
-        start, end = _byte_range(request.header("range"), size)
+        start, end = byte_range(request.header("range"), size)
         if (start, end) == (0, size - 1) or size == 0:
             reply.send_chunks(200, self._store.read(digest, 0, size), size, headers)
             return
@@ -419,7 +387,7 @@ class Registry:
             manifest = repository.manifests.get(digest)
         if manifest is None:
             raise RefusedError("MANIFEST_UNKNOWN", reference)
-        headers = _content_headers(manifest.media_type, digest)
+        headers = content_headers(manifest.media_type, digest)
         if request.header("if-none-match") in (headers["ETag"], digest):
             reply.send(304, b"", headers)
             return
@@ -436,7 +404,7 @@ class Registry:
                 raise RefusedError("DIGEST_INVALID", f"content has {digest}")
         elif _TAG.fullmatch(reference) is None:
             raise RefusedError("TAG_INVALID", reference)
-        document = _parse_manifest(content)
+        document = parse_manifest(content)
         media_type = request.header("content-type").partition(";")[0].strip()
         media_type = media_type or str(document.get("mediaType") or MANIFEST_TYPE)
         if document.get("mediaType", media_type) != media_type:
@@ -512,7 +480,7 @@ class Registry:
             found = self._repositories.get(name)
             manifests = list(found.manifests.items()) if found else []
         descriptors = [
-            described for own, manifest in manifests if (described := _referrer(own, manifest, digest)) is not None
+            described for own, manifest in manifests if (described := referrer_of(own, manifest, digest)) is not None
         ]
         headers = {"Content-Type": INDEX_TYPE}
         wanted = request.query.get("artifactType")
@@ -521,60 +489,6 @@ class Registry:
             headers["OCI-Filters-Applied"] = "artifactType"
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": descriptors}
         reply.send(200, json.dumps(index).encode(), headers)
-
-
-def _referrer(own: str, manifest: Manifest, subject: str) -> dict[str, Any] | None:
-    """Describe a manifest whose subject is `subject`, as the referrers list shows it."""
-    document = json.loads(manifest.content)
-    target = document.get("subject")
-    if not isinstance(target, dict) or target.get("digest") != subject:
-        return None
-    kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType")
-    described = {"mediaType": manifest.media_type, "digest": own, "size": len(manifest.content)}
-    if kind:
-        described["artifactType"] = kind
-    if document.get("annotations"):
-        described["annotations"] = document["annotations"]
-    return described
-
-
-def _parse_manifest(content: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except ValueError:
-        raise RefusedError("MANIFEST_INVALID", "not JSON") from None
-    if not isinstance(document, dict) or document.get("schemaVersion") != 2:
-        raise RefusedError("MANIFEST_INVALID", "schemaVersion is not 2")
-    for key in ("layers", "manifests"):
-        items = document.get(key) or []
-        if not isinstance(items, list) or not all(_is_descriptor(item) for item in items):
-            raise RefusedError("MANIFEST_INVALID", f"{key} is not a list of descriptors")
-    for key in ("config", "subject"):
-        if document.get(key) is not None and not _is_descriptor(document[key]):
-            raise RefusedError("MANIFEST_INVALID", f"{key} is not a descriptor")
-    return document
-
-
-def _is_descriptor(item: object) -> bool:
-    return isinstance(item, dict) and isinstance(item.get("digest"), str) and is_digest(item["digest"])
-
-
-def _content_headers(media_type: str, digest: str) -> dict[str, str]:
-    return {"Content-Type": media_type, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
-
-
-def _byte_range(header: str, size: int) -> tuple[int, int]:
-    """Read `bytes=a-b`, `bytes=a-` or `bytes=-n`; nonsense is ignored, a range past the end refused."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header)
-    if match is None or not (match[1] or match[2]):
-        return 0, size - 1
-    if not match[1]:
-        return max(size - int(match[2]), 0), size - 1
-    start = int(match[1])
-    end = min(int(match[2]), size - 1) if match[2] else size - 1
-    if start >= size or end < start:
-        raise RefusedError("BLOB_UPLOAD_INVALID", header, {"Content-Range": f"bytes */{size}"})
-    return start, end
 
 
 def _json(

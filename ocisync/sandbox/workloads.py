@@ -15,7 +15,8 @@ from typing import ClassVar, Final
 from ocisync.sandbox.kinds import Resource
 from ocisync.sandbox.shapes import Json
 from ocisync.sandbox.store import Stored, TableKey
-from ocisync.sandbox.writes import MERGE_PATCH, Deletion, Options, Writer
+from ocisync.sandbox.successors import MERGE_PATCH
+from ocisync.sandbox.writes import Deletion, Options, Writer
 
 MANAGER: Final = "kube-controller-manager"
 NODE: Final = "sandbox-node"

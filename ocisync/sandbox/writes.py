@@ -12,32 +12,30 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 from uuid import uuid4
 
-from ocisync.sandbox import apierrors, crds, lifecycle, ownership, patches
+from ocisync.sandbox import apierrors, crds, lifecycle, ownership
 from ocisync.sandbox.apierrors import ApiError, Cause
 from ocisync.sandbox.defaults import default_builtin, default_custom
 from ocisync.sandbox.fields import Path, TypedError, same
 from ocisync.sandbox.kinds import Catalog, Resource, builtin_resources
 from ocisync.sandbox.ownership import APPLY, UPDATE, ConflictsError, ManagerKey, Managers
-from ocisync.sandbox.shapes import Json, zero
+from ocisync.sandbox.shapes import Json
 from ocisync.sandbox.store import Key, Store, Stored, Table
-from ocisync.sandbox.validation import check, strip_nulls, strip_unknown, unknown_fields, wrong_types
-
-NAMESPACES: Final = ("", "namespaces")
-JSON_PATCH: Final = "application/json-patch+json"
-MERGE_PATCH: Final = "application/merge-patch+json"
-STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
-APPLY_PATCH: Final = "application/apply-patch+yaml"
-_SYSTEM: Final = (
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generation",
-    "selfLink",
+from ocisync.sandbox.successors import (
+    NAMESPACES,
+    content_differs,
+    empty_object,
+    held_by_finalizers,
+    keep_system_fields,
+    key_of,
+    patched,
+    readable_managers,
+    same_but_times,
+    same_ownership,
+    slashed,
 )
+from ocisync.sandbox.validation import check, strip_nulls, strip_unknown, unknown_fields, wrong_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,13 @@ class Writer:
                 value.pop("status", None)
             self._default(resource, value)
             managers = ownership.updated(
-                resource.shape, _nothing(resource), value, _readable(entries), key, resource.api_version, self.now()
+                resource.shape,
+                empty_object(resource),
+                value,
+                readable_managers(entries),
+                key,
+                resource.api_version,
+                self.now(),
             )
             return self._insert(resource, namespace, value, managers, options, warnings)
 
@@ -220,14 +224,14 @@ class Writer:
             value["metadata"].pop("managedFields", None)
             entries = None
         else:
-            _keep_system_fields(resource, old, value)
+            keep_system_fields(resource, old, value)
             self._default(resource, value)
         before = {**old, "metadata": {k: v for k, v in old["metadata"].items() if k != "managedFields"}}
         key = ManagerKey(options.manager, UPDATE, resource.api_version, subresource)
         if ownership.is_reset(entries):
             base: Managers = {}
         else:
-            base = (_readable(entries) if entries else {}) or stored.managers
+            base = (readable_managers(entries) if entries else {}) or stored.managers
         managers = ownership.tracked_update(
             resource.shape, before, value, base, key, resource.api_version, self.now(), exists=True
         )
@@ -246,7 +250,7 @@ class Writer:
         Short, because nothing a client sent is judged.
         """
         with self.store.lock:
-            if self.table(resource).objects.get(_key_of(stored)) is not stored:
+            if self.table(resource).objects.get(key_of(stored)) is not stored:
                 raise apierrors.stale_version(resource.group, resource.plural, stored.value["metadata"]["name"])
             bare = {key: item for key, item in stored.value["metadata"].items() if key != "managedFields"}
             before = {**stored.value, "metadata": bare}
@@ -260,7 +264,7 @@ class Writer:
                 resource.shape, before, value, stored.managers, key, resource.api_version, self.now(), exists=True
             )
             self._seal(value, managers)
-            return self.store.commit(self.table(resource), _key_of(stored), value, managers)
+            return self.store.commit(self.table(resource), key_of(stored), value, managers)
 
     def _store_successor(
         self,
@@ -273,20 +277,20 @@ class Writer:
     ) -> Outcome:
         old = stored.value
         lifecycle.prepare_update(resource, old, value)
-        if "generation" in old["metadata"] and _content_differs(resource, old, value):
+        if "generation" in old["metadata"] and content_differs(resource, old, value):
             value["metadata"]["generation"] = old["metadata"]["generation"] + 1
         self._validate(resource, value, old)
-        if _same_but_times(stored, value, managers):
+        if same_but_times(stored, value, managers):
             return Outcome(stored, warnings=warnings)
         self._seal(value, managers)
         value["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if options.dry_run:
             return Outcome(Stored(value, managers, stored.revision), warnings=warnings)
-        key = _key_of(stored)
+        key = key_of(stored)
         table = self.table(resource)
         committed = self.store.commit(table, key, value, managers)
         self._react(resource)
-        if value["metadata"].get("deletionTimestamp") and not _held(resource, value):
+        if value["metadata"].get("deletionTimestamp") and not held_by_finalizers(resource, value):
             self.store.erase(table, key)
             self._react(resource)
             return Outcome(committed, erased=True, warnings=warnings)
@@ -311,7 +315,7 @@ class Writer:
         if isinstance(config, dict):
             kind, version = config.get("kind") or resource.kind, config.get("apiVersion") or resource.api_version
             if (kind, version) != (resource.kind, resource.api_version):
-                raise apierrors.bad_request(f"invalid object type: {_slashed(version)}, Kind={kind}")
+                raise apierrors.bad_request(f"invalid object type: {slashed(version)}, Kind={kind}")
         sent = config
         config = self._identify(resource, namespace, name, config)
         if config["metadata"].get("managedFields") is not None:
@@ -328,7 +332,7 @@ class Writer:
                 return self._apply_over(resource, stored, config, options, subresource)
         except TypedError as err:
             home = (sent.get("metadata") or {}).get("namespace", "")
-            place = f"{home}/{name}; {_slashed(resource.api_version)}, Kind={resource.kind}"
+            place = f"{home}/{name}; {slashed(resource.api_version)}, Kind={resource.kind}"
             raise ApiError("", f"failed to create typed patch object ({place}): {err}") from err
 
     def _merged(
@@ -349,7 +353,7 @@ class Writer:
                 resource.api_version,
                 self.now(),
                 force=options.force,
-                nothing=_nothing(resource),
+                nothing=empty_object(resource),
             )
         except ConflictsError as err:
             details = {"causes": err.causes()}
@@ -378,13 +382,13 @@ class Writer:
         old = stored.value
         live = {**old, "metadata": {k: v for k, v in old["metadata"].items() if k != "managedFields"}}
         result = self._merged(resource, live, config, stored.managers, options, subresource)
-        if not result.changed and _same_ownership(stored.managers, result.managers):
+        if not result.changed and same_ownership(stored.managers, result.managers):
             return Outcome(stored)
         if not result.changed:
             value = {**old, "metadata": dict(live["metadata"])}
         else:
             value = strip_nulls(resource.shape, copy.deepcopy(result.merged))
-            _keep_system_fields(resource, old, value, status=subresource == "status")
+            keep_system_fields(resource, old, value, status=subresource == "status")
             self._default(resource, value)
         return self._store_successor(resource, stored, value, result.managers, options, [])
 
@@ -435,7 +439,7 @@ class Writer:
             if deletion.dry_run:
                 return Outcome(stored, erased=not finalizers)
             table, key = self.table(resource), (metadata.get("namespace", ""), name)
-            if not _held(resource, changed):
+            if not held_by_finalizers(resource, changed):
                 erased = self.store.erase(table, key)
                 self._react(resource)
                 return Outcome(erased, erased=True)
@@ -529,87 +533,3 @@ class Writer:
         value["metadata"].pop("managedFields", None)
         if managers:
             value["metadata"]["managedFields"] = ownership.encode_managers(managers)
-
-
-def _slashed(api_version: str) -> str:
-    """Write an apiVersion as the real server's log form: the core group is the empty name before the slash."""
-    return api_version if "/" in api_version else f"/{api_version}"
-
-
-def patched(resource: Resource, value: Json, media_type: str, body: Json) -> Json:
-    """Return a value with a patch applied. Raises ApiError for a patch type that the kind does not take."""
-    if media_type == JSON_PATCH:
-        return patches.json_patch(value, body)
-    if media_type == MERGE_PATCH:
-        return patches.merge_patch(value, body)
-    if media_type == STRATEGIC_PATCH and not resource.custom:
-        return patches.strategic_patch(resource.shape, value, body)
-    known = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH] + ([] if resource.custom else [STRATEGIC_PATCH])
-    listed = ", ".join(sorted(known))
-    text = f"the body of the request was in an unknown format - accepted media types include: {listed}"
-    raise ApiError("UnsupportedMediaType", text, details={})
-
-
-def _nothing(resource: Resource) -> Json:
-    """Return what a creation is compared with."""
-    return {} if resource.custom else zero(resource.shape)
-
-
-def _key_of(stored: Stored) -> Key:
-    metadata = stored.value["metadata"]
-    return metadata.get("namespace", ""), metadata["name"]
-
-
-def _readable(entries: Json) -> Managers:
-    """Read what a client wrote into managedFields; what cannot be read counts as not sent."""
-    try:
-        return ownership.decode_managers(entries) if isinstance(entries, list) else {}
-    except (ValueError, AttributeError, TypeError):
-        return {}
-
-
-def _keep_system_fields(resource: Resource, old: Json, value: Json, *, status: bool = False) -> None:
-    metadata = value["metadata"]
-    for name in _SYSTEM:
-        metadata.pop(name, None)
-        if name in old["metadata"]:
-            metadata[name] = old["metadata"][name]
-    if resource.status and not status:
-        value.pop("status", None)
-        if "status" in old:
-            value["status"] = old["status"]
-
-
-def _content_differs(resource: Resource, old: Json, new: Json) -> bool:
-    """Whether what generation counts has changed: all but metadata and status."""
-    ignored = ("metadata", "status")
-    left = {key: item for key, item in old.items() if key not in ignored}
-    right = {key: item for key, item in new.items() if key not in ignored}
-    return not same(left, right)
-
-
-def _same_ownership(old: Managers, new: Managers) -> bool:
-    if old.keys() != new.keys():
-        return False
-    return all(
-        owned.paths == new[key].paths and owned.api_version == new[key].api_version for key, owned in old.items()
-    )
-
-
-def _same_but_times(stored: Stored, value: Json, managers: Managers) -> bool:
-    if not _same_ownership(stored.managers, managers):
-        return False
-    skipped = ("managedFields", "resourceVersion")
-    before = {key: item for key, item in stored.value["metadata"].items() if key not in skipped}
-    after = {key: item for key, item in value["metadata"].items() if key not in skipped}
-    if not same(before, after):
-        return False
-    left = {key: item for key, item in stored.value.items() if key != "metadata"}
-    return same(left, {key: item for key, item in value.items() if key != "metadata"})
-
-
-def _held(resource: Resource, value: Json) -> bool:
-    """Whether finalizers keep a deleted object."""
-    if value["metadata"].get("finalizers"):
-        return True
-    return resource.table == NAMESPACES and bool((value.get("spec") or {}).get("finalizers"))
