@@ -35,12 +35,14 @@ class Observed:
         live: its metadata; None if it does not exist.
         foreign: what a Namespace or definition holds that must not go with it.
         unreadable: why it could not be read; empty if it could.
+        defines: group and kind that a definition brings.
     """
 
     entry: Entry
     live: JsonObject | None
     foreign: tuple[str, ...] = ()
     unreadable: str = ""
+    defines: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +194,13 @@ def make_plan(
 
 
 def _with_wanted(item: Observed, prepared: Prepared) -> Observed:
-    """A Namespace that the artifact dropped still holds what the artifact has inside it."""
+    """A Namespace or definition that the artifact dropped still holds what the artifact has inside or of it."""
     id_ = item.entry.id
-    if id_.kind != "Namespace" or id_.group:
-        return item
     wanted = [one.id for one in prepared.desired] + [one.id for one in prepared.rejected]
-    inside = tuple(str(other) for other in wanted if other.namespace == id_.name)
+    if id_.kind == "Namespace" and not id_.group:
+        inside = tuple(str(other) for other in wanted if other.namespace == id_.name)
+    else:
+        inside = tuple(str(other) for other in wanted if (other.group, other.kind) == item.defines)
     return replace(item, foreign=(*item.foreign, *inside)) if inside else item
 
 

@@ -100,13 +100,12 @@ class Pruner:
             live = self._read(entry.id)
         except ClusterRefused as error:
             return Observed(entry, None, unreadable=error.message)
-        foreign: tuple[str, ...] = ()
         if live is not None and contents:
             if entry.id.kind == "Namespace" and not entry.id.group:
-                foreign = self._foreign_members(entry.id.name)
-            elif entry.id.group_kind == "CustomResourceDefinition.apiextensions.k8s.io":
-                foreign = self._foreign_resources(entry.id)
-        return Observed(entry, live, foreign)
+                return Observed(entry, live, self._foreign_members(entry.id.name))
+            if entry.id.group_kind == "CustomResourceDefinition.apiextensions.k8s.io":
+                return self._observe_definition(entry, live)
+        return Observed(entry, live)
 
     def _delete(self, prune: Prune, entry: Entry | None, applied_uids: frozenset[str]) -> ObjectResult:
         try:
@@ -151,7 +150,7 @@ class Pruner:
             return None
         if response.status >= 400:
             return classify(response, user=self._target.user)
-        # A Status, or the object as it last was, says that it is gone; a deletionTimestamp that something still holds it.
+        # A Status, or the object as it last was: it is gone. With a deletionTimestamp: something still holds it.
         held = (json.loads(response.body).get("metadata") or {}).get("deletionTimestamp")
         return failed(ErrorClass.WAITING, "Terminating", "deleted; a finalizer still holds it") if held else None
 
@@ -195,14 +194,15 @@ class Pruner:
         )
         return tuple(name for names in found for name in names)
 
-    def _foreign_resources(self, id_: ObjectId) -> tuple[str, ...]:
-        """Custom resources that are not ours, of the kind that a definition brings."""
-        response = self._get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{id_.name}", JSON)
+    def _observe_definition(self, entry: Entry, live: JsonObject) -> Observed:
+        """Look which kind a definition brings, and for resources of it that are not ours."""
+        response = self._get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{entry.id.name}", JSON)
         if response.status >= 400:
-            return ()
+            return Observed(entry, None, unreadable=classify(response).message)
         kind = defined_kind(json.loads(response.body))
         resource = self._discovery.find(*kind) if kind else None
-        return self._strangers(resource, resource.path()) if resource else ()
+        foreign = self._strangers(resource, resource.path()) if resource else ()
+        return Observed(entry, live, foreign, defines=kind)
 
     def _strangers(self, resource: ApiResource, path: str) -> tuple[str, ...]:
         group_kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind

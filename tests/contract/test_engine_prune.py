@@ -181,6 +181,9 @@ def test_a_definition_with_foreign_resources_stays(engine: EngineDriver) -> None
         engine.create_as("kubectl-create", gadget)
         report = engine.sync(engine.config_map("a"))
         assert "Gadget/theirs" in report.prune_held[0].message
+        ours: JsonObject = {"apiVersion": f"{group}/v1", "kind": "Gadget", "metadata": {"name": "ours"}}
+        kept = engine.sync(engine.config_map("a"), ours).prune_held
+        assert f"Gadget.{group} {engine.namespace}/ours" in kept[0].message
         engine.delete("Gadget", "theirs", group)
         assert engine.sync(engine.config_map("a")).kept == ()
     finally:
