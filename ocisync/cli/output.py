@@ -18,10 +18,16 @@ from typing import Any
 
 import click
 
-from ocisync.kit.log import logger, redact
 from ocisync.model.errors import InvalidInput, OcisyncError
 
 _MAX_FINDINGS = 200  # a screen can't hold more; `-o json` has them all
+
+
+def redact(text: str) -> str:
+    """Take credentials out of a text. Logging is imported with it, which `--help` shall not wait for."""
+    from ocisync.kit import log
+
+    return log.redact(text)
 
 
 def _colour(stream: object) -> bool:
@@ -69,6 +75,8 @@ def render_error(error: OcisyncError) -> None:
 
 def render_defect(error: Exception) -> None:
     """One line for an error that we did not foresee; the traceback only in debug logs (`-vv`)."""
+    from ocisync.kit.log import logger
+
     logger("cli").error("unexpected error", error=error)
     error_text(f"this is a defect in ocisync: {type(error).__name__}: {error}")
     hint_text("run it again with -vv and report what it prints")

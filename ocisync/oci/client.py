@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
+from ocisync.kit.lazymodule import defer
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import is_digest, parse_digest, sha256_digest
 from ocisync.model.errors import AccessDenied, NotFound, OcisyncError, Refused, UsageError
@@ -44,6 +45,8 @@ def open_store(reference: Reference | str, options: RegistryOptions | None = Non
         UsageError: not a reference, or unusable options.
         InvalidInput: a login, CA or certificate file that cannot be used.
     """
+    # oras validates manifests of its own making with it, and a third of its import time is that.
+    defer("jsonschema")
     from ocisync.oci.transport import Transport
 
     options = options or RegistryOptions()

@@ -12,6 +12,7 @@ import io
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,18 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         super().__init__(pool_connections=8, pool_maxsize=POOL_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        """Make the pools, with the context and the classes of this adapter."""
-        self._context = _tls_context(self._ca_file, self._client_cert)
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard)
+        """Make the pools, with the classes of this adapter."""
+        self._known: ssl.SSLContext | None = None
+        if self._ca_file is not None or self._client_cert is not None:
+            self._context()  # what is wrong with a file that somebody named is said at once
+        super().init_poolmanager(connections, maxsize, block, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard, self._context)
+
+    def _context(self) -> ssl.SSLContext:
+        """Whom to trust; loaded by the first TLS connection, because a registry on loopback never makes one."""
+        if self._known is None:
+            self._known = _tls_context(self._ca_file, self._client_cert)
+        return self._known
 
     def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:
         """Require a valid certificate; whom to trust is in the context, which is loaded once and not per connection."""
@@ -89,7 +98,7 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Make the pools for a proxy, with the same trust."""
-        return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
+        return super().proxy_manager_for(proxy, ssl_context=self._context(), **kwargs)
 
 
 _contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
@@ -137,7 +146,7 @@ def _version(path: Path | None) -> tuple[object, ...]:
     return (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _pool_classes(guard: Guard) -> dict[str, type[HTTPConnectionPool]]:
+def _pool_classes(guard: Guard, context: Callable[[], ssl.SSLContext]) -> dict[str, type[HTTPConnectionPool]]:
     class PlainConnection(HTTPConnection):
         response_class = _TimedResponse
 
@@ -146,6 +155,9 @@ def _pool_classes(guard: Guard) -> dict[str, type[HTTPConnectionPool]]:
 
     class TlsConnection(HTTPSConnection):
         response_class = _TimedResponse
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "ssl_context": context()})
 
         def _new_conn(self) -> Any:
             return _judged(super()._new_conn(), self.host, guard)

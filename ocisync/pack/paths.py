@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from ocisync.model import limits
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def path_problem(path: str) -> str:
@@ -31,8 +35,8 @@ def path_problem(path: str) -> str:
         problem = "has an empty part or a '.' part"
     elif "\\" in path:
         problem = "holds a backslash"
-    elif any(ord(char) < 0x20 or 0x7F <= ord(char) <= 0x9F for char in path):
+    elif _CONTROL.search(path):
         problem = "holds a control character"
-    elif any(part.startswith(".wh.") for part in parts):
+    elif ".wh." in path and any(part.startswith(".wh.") for part in parts):
         problem = "holds a '.wh.' deletion mark"
     return problem
