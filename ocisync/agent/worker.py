@@ -6,6 +6,8 @@ nowhere else. What is remembered of a sync lives here, by uid: a sync that was d
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import random
 from dataclasses import dataclass, field, replace
@@ -173,7 +175,7 @@ class Workshop:
         self._schedule(key, spec, state, outcome)
         changes = outcome.facts.changes
         if changes is not None and outcome.facts.objects >= _BIG_PASS:
-            gc.collect()
+            _give_back_memory()
 
     def _invalid(self, key: str, seen: Seen, state: State, error: InvalidInput) -> None:
         """A spec that can't be read: what was applied before stays, and nothing else is done."""
@@ -306,6 +308,13 @@ class Workshop:
         if enforced is not None and not enforced.complete:
             pauses.append(max(0.05, enforced.retry_at - now))
         self._desk.queue.add(key, after_s=min(pauses))
+
+
+def _give_back_memory() -> None:
+    """Return the garbage of a big pass to the system: an idle agent must be small again."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _subject(spec: SyncSpec) -> Subject:
