@@ -120,7 +120,7 @@ class LocalCopies:
                 )
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 _LOG.warning("the local copy is damaged and not used", sync=sync, error=error)
                 return None
 
@@ -179,7 +179,7 @@ class LocalCopies:
                 for path in self._syncs.glob("*.json")
                 for digest in json.loads(path.read_bytes()).values()
             }
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return
         for path in self._blobs.iterdir():
             if path.name not in named:

@@ -8,6 +8,7 @@ surrogates, nesting or size beyond the caps, anything after the value.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 from ocisync.model.limits import JSON_DEPTH
@@ -82,6 +83,8 @@ def _check(value: Any, max_depth: int) -> None:
                 below.extend(item)
             elif isinstance(item, str):
                 _check_text(item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise Malformed("a number is too large")  # written again it would be Infinity, which is not JSON
         level = below
 
 

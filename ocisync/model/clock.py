@@ -22,9 +22,9 @@ def parse_rfc3339(text: str) -> datetime | None:
     """Parse an RFC 3339 time into aware UTC; None if it is not one."""
     try:
         parsed = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else None
+    except (ValueError, OverflowError):  # overflow: year 1 or 9999 with an offset that leaves the calendar
         return None
-    return parsed.astimezone(UTC) if parsed.tzinfo else None
 
 
 def format_rfc3339(moment: datetime) -> str:

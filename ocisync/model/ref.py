@@ -7,6 +7,7 @@ the transport maps them to the API host.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, replace
 
@@ -65,13 +66,20 @@ def parse_reference(text: str) -> Reference:
         UsageError: naming the part that is wrong.
     """
     rest = text.removeprefix("oci://")
+    before, at, behind = rest.rpartition("@")
+    if at and ("@" in before or not behind.startswith("sha")):
+        # Not repeated: what stands before an @ is often a password.
+        raise UsageError(
+            "bad digest in a reference: expected sha256: and 64 hex characters behind the @",
+            hint="a login does not belong into a reference: use --creds USER:PASSWORD",
+        )
     if "://" in rest:
         raise UsageError(f"unsupported scheme in reference {text!r}", hint="write oci://HOST/REPOSITORY[:TAG]")
     digest = ""
     if "@" in rest:
-        rest, digest = rest.split("@", 1)
+        rest, digest = rest.rsplit("@", 1)
         if not is_digest(digest):
-            raise UsageError(f"bad digest in reference {text!r}: expected sha256: and 64 hex characters")
+            raise UsageError(f"bad digest {digest[:200]!r} in a reference: expected sha256: and 64 hex characters")
     host, slash, name = rest.partition("/")
     if not slash or not name:
         raise UsageError(f"no repository in reference {text!r}", hint="write oci://HOST/REPOSITORY[:TAG]")
@@ -90,7 +98,16 @@ def parse_reference(text: str) -> Reference:
 
 
 def _looks_like_host(host: str) -> bool:
-    return "." in host or ":" in host or host == "localhost"
+    if host.startswith("["):
+        address, _, port = host[1:].partition("]")
+        try:
+            ipaddress.IPv6Address(address)
+        except ValueError:
+            return False
+        port = port.removeprefix(":")
+    else:
+        port = host.partition(":")[2]
+    return ("." in host or ":" in host or host == "localhost") and (not port or 0 < int(port) < 65_536)
 
 
 def check_tag(tag: str, reference: str = "") -> str:

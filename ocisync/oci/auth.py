@@ -273,7 +273,7 @@ def _read_token(body: bytes, host: str, asked_at: float) -> _Token:
     lifetime = document.get("expires_in")
     seconds = DEFAULT_LIFETIME_S
     if isinstance(lifetime, int | float) and not isinstance(lifetime, bool) and lifetime > 0:
-        seconds = min(float(lifetime), MAX_LIFETIME_S)
+        seconds = float(min(lifetime, MAX_LIFETIME_S))  # compared first: an integer may be beyond any float
     return _Token(value, asked_at + seconds - min(MARGIN_S, seconds / 4))
 
 

@@ -163,7 +163,7 @@ def with_entry(raw_index: bytes | None, entry: Descriptor, what: str) -> bytes |
         The new bytes; None if the entry is in it already.
 
     Raises:
-        Refused: what is there is no index: it is not ours to overwrite.
+        Refused: what is there is no index, or holds what cannot be written again: it is not ours to overwrite.
     """
     if raw_index is None:
         document: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
@@ -173,4 +173,7 @@ def with_entry(raw_index: bytes | None, entry: Descriptor, what: str) -> bytes |
     if any(isinstance(item, dict) and item.get("digest") == entry.digest for item in entries):
         return None
     document["manifests"] = [*entries, entry.as_dict()]
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError as error:  # lone surrogates, numbers beyond a float
+        raise Refused(f"{what} holds text or numbers that cannot be written again", reason=BAD_ARTIFACT) from error

@@ -164,7 +164,7 @@ def load_public(pem: bytes | str, *, name: str = "public key") -> PublicKey:
     Raises:
         InvalidInput: anything else, saying what it is.
     """
-    data = pem.encode() if isinstance(pem, str) else pem
+    data = pem.encode(errors="replace") if isinstance(pem, str) else pem  # a lone surrogate is no PEM either way
     _check_size(data, name)
     label = _first_label(data)
     if data.count(b"-----BEGIN ") != 1 or label != "PUBLIC KEY":

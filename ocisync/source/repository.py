@@ -94,4 +94,9 @@ def committer_time(raw: bytes) -> datetime:
     found = _COMMITTER.search(raw.split(b"\n\n", 1)[0])
     if not found:
         raise InvalidInput("the commit has no committer time")
-    return datetime.fromtimestamp(int(found[1]), UTC)
+    try:
+        return datetime.fromtimestamp(int(found[1]), UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            f"the commit's committer time {found[1].decode()} is no date", hint="git commit --amend --reset-author"
+        ) from None

@@ -86,3 +86,12 @@ def test_without_a_directory_the_copy_lives_with_the_process() -> None:
     assert load(copies) == SAVED
     copies.drop("apps/shop")
     assert load(copies) is None
+
+
+def test_a_pointer_that_nests_without_end_is_damage_like_any_other(tmp_path: Path) -> None:
+    copies = LocalCopies(tmp_path)
+    copies.save("apps/shop", SAVED)
+    (pointer,) = (tmp_path / "syncs").iterdir()
+    pointer.write_bytes(b"[" * 200_000)
+    assert load(copies) is None
+    assert copies.save("apps/other", SAVED)

@@ -54,3 +54,8 @@ def test_any_bytes_give_a_value_or_malformed(data: bytes) -> None:
         parse_json(data, max_bytes=1_000)
     except Malformed:
         return
+
+
+def test_a_number_beyond_every_float_is_refused() -> None:
+    with pytest.raises(Malformed, match="too large"):
+        parse_json(b'{"a": [1e999]}', max_bytes=100)

@@ -207,3 +207,10 @@ def test_a_realm_with_a_query_keeps_it() -> None:
     assert token_request("https://a/t?x=1", "", (), None).url == "https://a/t?x=1"
     assert token_request("https://a/t?x=1", "s", (), None).url == "https://a/t?x=1&service=s"
     assert token_request("https://a/t", "", (), None).url == "https://a/t"
+
+
+def test_a_lifetime_beyond_every_float_is_the_longest_that_we_believe(server: TokenServer) -> None:
+    server.lifetime = int("9" * 4000)
+    auth = authenticator(server)
+    auth.learn(CHALLENGE, READ, "")
+    assert auth.header(READ) == "Bearer t1"

@@ -139,3 +139,9 @@ def test_everything_that_others_wrote_is_kept(fields: dict[str, object], entries
 def test_what_is_no_index_is_not_extended(raw: bytes) -> None:
     with pytest.raises(Refused):
         with_entry(raw, ENTRY, "it")
+
+
+@pytest.mark.parametrize("value", [b'"\\ud800"', b"1e999"])
+def test_an_index_that_cannot_be_written_again_is_left_alone(value: bytes) -> None:
+    with pytest.raises(Refused, match="cannot be written again"):
+        with_entry(b'{"manifests":[{"x":' + value + b"}]}", ENTRY, "index")

@@ -170,3 +170,8 @@ def test_an_unknown_algorithm_lists_the_known_ones() -> None:
     with pytest.raises(InvalidInput) as refused:
         generate("dsa")
     assert "ecdsa-p256" in refused.value.hint
+
+
+def test_a_public_key_text_with_a_lone_surrogate_is_no_key() -> None:
+    with pytest.raises(InvalidInput):
+        load_public("\ud800")

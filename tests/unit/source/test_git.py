@@ -10,6 +10,7 @@ import pytest
 from ocisync.model.errors import InvalidInput, NotFound, OcisyncError, Refused, Unavailable
 from ocisync.model.tree import SourceTree
 from ocisync.source.git import read_tree
+from ocisync.source.repository import committer_time
 from tests.support.gitrepo import GIT_ENVIRONMENT, GitRepo
 
 FILES = {"apps/a.yaml": "a: 1\n", "apps/deep/b.yaml": "b: 1\n", "other/c.yaml": "c: 1\n"}
@@ -290,3 +291,9 @@ def test_a_commit_with_many_files_is_read_at_once(tmp_path: Path, git: str | Non
     repo = GitRepo(tmp_path / "many")
     repo.commit({f"d{i % 7}/{i:04}.yaml": f"n: {i % 50}\n" for i in range(1500)})
     assert len(read(repo.path, git).files) == 1500
+
+
+@pytest.mark.parametrize("seconds", ["999999999999", "-99999999999"])
+def test_a_committer_time_outside_the_calendar_is_an_error_that_says_so(seconds: str) -> None:
+    with pytest.raises(InvalidInput, match="is no date"):
+        committer_time(f"tree x\ncommitter A <a@example.com> {seconds} +0000\n\nx".encode())
