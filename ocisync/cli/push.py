@@ -12,6 +12,7 @@ import click
 from ocisync.cli import output, secrets
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, environment, output_option, registry_options
+from ocisync.kit.background import Background
 from ocisync.model.errors import InvalidInput, UsageError
 from ocisync.model.limits import YAML_BYTES
 from ocisync.model.ref import Reference, parse_reference
@@ -161,19 +162,24 @@ def _publish(
     quiet: bool,
     options: dict[str, Any],
 ) -> None:
-    from ocisync.cli.registry import open_registry
+    # Opening an encrypted key takes a fifth of a second of pure computing: as long as all that is done meanwhile.
+    signers = _signers(key_files)
     from ocisync.flows import publish
 
     source = _source(path, source_flags)
-    signers = _signers(key_files)
+    clock = SystemClock()
     with output.progress(f"Publishing {targets[0].repository}", quiet=quiet) as step:
+        step("reading files")
+        tree = publish.read_source(source, clock)
+        from ocisync.cli.registry import open_registry
+
         result = publish.publish(
             publish.PublishRequest(
                 store=open_registry(targets[0], **registry),
-                source=source,
-                clock=SystemClock(),
+                source=tree,
+                clock=clock,
                 tags=tuple(dict.fromkeys(target.tag for target in targets if target.tag)),
-                signers=signers,
+                signers=signers.result(),
                 progress=lambda stage, message: step(message or stage.value),
                 **options,
             )
@@ -198,16 +204,19 @@ def _source(path: str, flags: dict[str, Any]) -> Source:
     return Source(environ=environment(), path=None, data=data, **{**flags, "use_git": False})
 
 
-def _signers(key_files: tuple[str, ...]) -> tuple[Signer, ...]:
+def _signers(key_files: tuple[str, ...]) -> Background[tuple[Signer, ...]]:
+    """Read the keys, ask for passwords now, and decrypt in the background."""
     if not key_files:
-        return ()
+        return Background(tuple, name="keys")
     from ocisync.signing import keys
 
-    signers = []
+    opened = []
     for name in key_files:
         data = secrets.read_key(name)
-        signers.append(keys.load_private(data, secrets.existing_password(name, data), name=name))
-    return tuple(signers)
+        opened.append((name, data, secrets.existing_password(name, data)))
+    return Background(
+        lambda: tuple(keys.load_private(data, password, name=name) for name, data, password in opened), name="keys"
+    )
 
 
 def _text(result: PublishResult) -> str:
