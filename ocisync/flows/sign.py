@@ -70,8 +70,11 @@ def make_claims(
     for name, value in (extra or {}).items():
         if name.startswith(_OWN_PREFIX):
             raise UsageError(f"claim {name} is set by ocisync", hint="choose a name of your own")
-        if not name or "," in name + value or "=" in name or any(ord(char) < 0x20 for char in name + value):
-            raise UsageError(f"bad claim {name!r}: no commas or control characters", hint="--claim NAME=VALUE")
+        bad = any(ord(char) < 0x20 or "\ud800" <= char <= "\udfff" for char in name + value)
+        if not name or "," in name + value or "=" in name or bad:
+            raise UsageError(
+                f"bad claim {name!r}: UTF-8 without commas or control characters", hint="--claim NAME=VALUE"
+            )
     claims = {
         **(extra or {}),
         CLAIM_REPOSITORY: repository,

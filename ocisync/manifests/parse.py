@@ -22,11 +22,11 @@ from ocisync.model.tree import TreeFile
 
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _RENDERED = {
-    "kustomization.yaml": "kustomize",
-    "kustomization.yml": "kustomize",
-    "Kustomization": "kustomize",
-    "Chart.yaml": "helm",
-    "Chart.yml": "helm",
+    "kustomization.yaml": "kustomize build",
+    "kustomization.yml": "kustomize build",
+    "Kustomization": "kustomize build",
+    "Chart.yaml": "helm template",
+    "Chart.yml": "helm template",
 }
 _MAX_LIST_DEPTH = 3
 
@@ -81,7 +81,7 @@ def read_tree(files: Sequence[TreeFile], *, lenient: bool = False) -> ParsedTree
         tool = _RENDERED.get(name)
         if tool and not any(part.startswith(".") for part in file.path.split("/")):
             unrendered.append(folder + "/" if folder else "")
-            message = f"this directory must be rendered first: use --render {tool}, or pack its output"
+            message = f"this directory must be rendered first: push what `{tool}` prints (`ocisync push -` reads it)"
             findings.append(Finding(file.path, 0, 0, message))
     objects: list[ManifestObject] = []
     for file in files:

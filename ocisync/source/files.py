@@ -59,7 +59,8 @@ def read_stdin(data: bytes, *, revision: str, committed_at: datetime, source: st
 def _tree(files: list[TreeFile], revision: str, committed_at: datetime, source: str) -> SourceTree:
     if not revision:
         raise UsageError("without Git a revision is needed", hint="--revision NAME, for example main@sha1:COMMIT")
-    if len(revision) > _MAX_REVISION_CHARS or any(ord(char) <= 0x20 or ord(char) == 0x7F for char in revision):
+    bad = any(ord(char) <= 0x20 or ord(char) == 0x7F or "\ud800" <= char <= "\udfff" for char in revision)
+    if bad or len(revision) > _MAX_REVISION_CHARS:
         raise UsageError(f"bad revision {revision[:80]!r}: no spaces, at most {_MAX_REVISION_CHARS} characters")
     provenance = Provenance("", revision, committed_at, check_source(source) if source else "")
     return SourceTree(tuple(files), provenance)

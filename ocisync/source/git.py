@@ -19,7 +19,7 @@ from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused
 from ocisync.model.tree import Provenance, SourceTree, TreeFile
 from ocisync.source.ignore import IGNORE_FILE, IgnoreRules, parse_ignore
 from ocisync.source.repository import REGULAR, SUBMODULE, SYMLINK, Entry, Repository
-from ocisync.source.revision import check_ref, check_source, ci_ref, ci_source, clean_url, revision_text
+from ocisync.source.revision import check_ref, check_source, ci_ref, ci_source, clean_url, is_ref, revision_text
 
 LFS_MARK = b"version https://git-lfs.github.com/spec/v1"
 TIMEOUT_S = 120.0
@@ -60,7 +60,7 @@ def read_tree(
     top = find_top(directory)
     prefix = directory.relative_to(top).as_posix()
     prefix = "" if prefix == "." else prefix
-    repository = _open(top, git, environ, timeout_s)
+    repository = _open(top, directory, git, environ, timeout_s)
     try:
         return _read(repository, prefix, rev, ref, source, allow_dirty, environ)
     finally:
@@ -79,12 +79,15 @@ def find_top(directory: Path) -> Path:
     raise NotFound(f"{directory} is not in a Git repository", hint="use --no-git --revision NAME for a plain directory")
 
 
-def _open(top: Path, git: str | None, environ: Mapping[str, str], timeout_s: float) -> Repository:
+def _open(top: Path, directory: Path, git: str | None, environ: Mapping[str, str], timeout_s: float) -> Repository:
     program = shutil.which(git, path=environ.get("PATH", os.defpath)) if git else None
     if program:
         from ocisync.source.gitbinary import GitBinary  # one of two readers
 
-        return GitBinary(top, program, environ, timeout_s)
+        # A repository's configuration names programs that git runs. Whoever may write to a directory above the named
+        # one (such as /tmp) could plant a repository there; naming the directory is no trust in that.
+        is_safe = (top / ".git").lstat().st_uid == directory.stat().st_uid
+        return GitBinary(top, program, environ, timeout_s, is_safe=is_safe)
     from ocisync.source.gitdulwich import DulwichRepository
 
     return DulwichRepository(top)
@@ -214,7 +217,7 @@ def _ref(repository: Repository, rev: str, commit: str, environ: Mapping[str, st
         found = tags[0] if len(tags) == 1 else ""
     if not found:
         found = repository.branch() if rev == "HEAD" else repository.ref_name(rev)
-    return found or "HEAD"
+    return found if is_ref(found) else "HEAD"
 
 
 def _source(repository: Repository, commit: str, environ: Mapping[str, str]) -> str:

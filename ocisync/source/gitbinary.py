@@ -1,13 +1,15 @@
 """Read a repository through the git binary: plumbing commands, NUL-separated, each with a timeout.
 
-Git refuses repositories of another user ("dubious ownership"), which CI checkouts often are. The user named this one
-directory on the command line, so it alone is declared safe, for these commands only. Commands that a repository's
+Git refuses repositories of another user ("dubious ownership"), which CI checkouts often are. The user named a
+directory on the command line, so a repository of that directory's owner is declared safe, for these commands only; one
+of somebody else that merely lies above it is left to git's own judgement. Commands that a repository's
 own configuration could make git run (file system monitor, hooks) are off, and nothing is written, not even the
-index's stat cache.
+index's stat cache. Replacement objects (`git replace`) are off too: a commit's name stands for one content.
 """
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -23,14 +25,19 @@ _FETCH = "fetch it first; shallow clones have few commits"
 class GitBinary:
     """A repository read with `git`."""
 
-    def __init__(self, top: Path, git: str, environ: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(
+        self, top: Path, git: str, environ: Mapping[str, str], timeout_s: float, *, is_safe: bool = True
+    ) -> None:
         self.top = top
         self._timeout_s = timeout_s
         self._environ = {key: value for key, value in environ.items() if key not in _DROPPED}
         self._environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        self._environ["GIT_NO_REPLACE_OBJECTS"] = "1"
         self._command = [git, "-C", str(top), "--literal-pathspecs"]
-        for setting in (f"safe.directory={top}", "core.fsmonitor=false", "core.hooksPath=/dev/null"):
+        for setting in ("core.fsmonitor=false", "core.hooksPath=/dev/null"):
             self._command += ["-c", setting]
+        if is_safe:
+            self._command += ["-c", f"safe.directory={top}"]
 
     def _run(self, *arguments: str, data: bytes = b"", ok: tuple[int, ...] = (0,)) -> tuple[int, bytes]:
         try:
@@ -44,7 +51,8 @@ class GitBinary:
             )
         except subprocess.TimeoutExpired:
             raise Unavailable(
-                f"git {arguments[0]} in {self.top} did not end within {self._timeout_s:.0f} s", hint="raise --timeout"
+                f"git {arguments[0]} in {self.top} did not end within {self._timeout_s:.0f} s",
+                hint=f"find out what it waits for: git -C {shlex.quote(str(self.top))} status",
             ) from None
         except OSError as err:
             raise OcisyncError(f"cannot run git: {err}") from err
@@ -57,6 +65,7 @@ class GitBinary:
         """See `Repository`."""
         code, out = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", rev + "^{commit}", ok=(0, 1, 128))
         if code:
+            self._run("rev-parse", "--git-dir")  # fails in git's own words if it is the repository that is unusable
             if rev == "HEAD":
                 raise NotFound(f"{self.top} has no commit yet", hint="git commit first")
             raise NotFound(

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from ocisync.model.errors import UsageError
 
 _SCP = re.compile(r"(?:[^@/\s]+@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):(?P<path>(?!//)[^\s]+)\Z")
-_REF = re.compile(r"[^\s\x00-\x1f\x7f@~^:?*\[\\]+(?:@[^\s\x00-\x1f\x7f~^:?*\[\\{]+)*\Z")
+# No lone surrogates: they are how bytes that are not UTF-8 arrive, and no JSON document can hold them.
+_REF = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff@~^:?*\[\\]+(?:@[^\s\x00-\x1f\x7f\ud800-\udfff~^:?*\[\\{]+)*\Z")
+_REF_CHARS = 250
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -70,6 +72,11 @@ def _short(ref: str) -> str:
     return ref
 
 
+def is_ref(name: str) -> bool:
+    """Tell whether a branch or tag name can be part of a revision."""
+    return bool(_REF.match(name)) and len(name) <= _REF_CHARS
+
+
 def check_ref(ref: str) -> str:
     """Return a ref that the user typed, `refs/heads/` and the like removed.
 
@@ -77,7 +84,7 @@ def check_ref(ref: str) -> str:
         UsageError: if it is no ref name.
     """
     short = _short(ref)
-    if not _REF.match(short) or len(short) > 250:
+    if not is_ref(short):
         raise UsageError(f"bad ref {ref[:100]!r}: a branch or tag name", hint="for example --ref main")
     return short
 
@@ -132,7 +139,7 @@ def clean_url(url: str) -> str:
 
 def _joined(scheme: str, host: str, port: int | None, path: str) -> str:
     path = path.split("?", 1)[0].split("#", 1)[0].strip("/").removesuffix(".git").rstrip("/")
-    if not path or any(ord(char) <= 0x20 or ord(char) == 0x7F for char in path):
+    if not path or any(ord(char) <= 0x20 or ord(char) == 0x7F or "\ud800" <= char <= "\udfff" for char in path):
         return ""
     shown = f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else ""
     return f"{scheme}://{host.lower()}{shown}/{path}"

@@ -469,3 +469,9 @@ def test_the_time_of_content_without_a_commit_is_now_or_the_epoch_given(store: M
     result = publish(PublishRequest(store=store, source=source, clock=FixedClock(now), tags=("x",)))
     created = json.loads(store.manifests[result.digest])["annotations"]["org.opencontainers.image.created"]
     assert created == "2026-05-01T00:00:00Z"
+
+
+def test_a_claim_that_is_not_text_is_refused_before_anything_is_written(store: MemoryStore, key: Signer) -> None:
+    with pytest.raises(UsageError, match="bad claim 'x'"):
+        push(store, signers=(key,), claims={"x": "\udcff"})
+    assert store.writes == []

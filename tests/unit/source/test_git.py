@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.model.errors import InvalidInput, NotFound, OcisyncError, Refused, Unavailable
+from ocisync.model.errors import InvalidInput, NotFound, OcisyncError, Refused, Unavailable, UsageError
 from ocisync.model.tree import SourceTree
 from ocisync.source.git import read_tree
 from ocisync.source.repository import committer_time
@@ -297,3 +298,44 @@ def test_a_commit_with_many_files_is_read_at_once(tmp_path: Path, git: str | Non
 def test_a_committer_time_outside_the_calendar_is_an_error_that_says_so(seconds: str) -> None:
     with pytest.raises(InvalidInput, match="is no date"):
         committer_time(f"tree x\ncommitter A <a@example.com> {seconds} +0000\n\nx".encode())
+
+
+def test_a_replacement_object_does_not_change_what_a_commit_holds(repo: GitRepo, git: str | None) -> None:
+    honest = repo.git("rev-parse", "HEAD")
+    other = repo.commit({"apps/a.yaml": "a: replaced\n"})
+    repo.git("replace", honest, other)
+    assert read(repo.path, git, rev=honest).files[0].data == b"a: 1\n"
+
+
+@pytest.mark.parametrize("kind", ["branch", "tag"])
+def test_a_ref_whose_name_is_not_text_is_not_named(repo: GitRepo, git: str | None, kind: str) -> None:
+    name = b"lat\xe9"
+    words = [b"branch", b"-m", name] if kind == "branch" else [b"tag", name]
+    subprocess.run([b"git", b"-C", str(repo.path).encode(), *words], check=True, env=GIT_ENVIRONMENT)
+    revision = read(repo.path, git).provenance.revision
+    assert revision.startswith("HEAD@sha1:")
+    assert revision.isascii()
+
+
+def test_a_ref_that_is_not_text_is_refused(repo: GitRepo) -> None:
+    with pytest.raises(UsageError, match="bad ref"):
+        read(repo.path, "git", ref="lat\udce9")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_repository_that_somebody_else_put_above_the_directory_cannot_run_programs(tmp_path: Path) -> None:
+    top = GitRepo(tmp_path / "shared")
+    top.commit({"mine/a.yaml": "a: 1\n"})
+    mark = tmp_path / "ran"
+    top.git("config", "filter.x.clean", f"touch {mark}; cat")
+    (top.path / ".git/info/attributes").write_text("* filter=x\n")
+    os.utime(top.path / "mine/a.yaml", (1, 1))
+    for folder, _, names in os.walk(top.path / ".git"):
+        for name in ("", *names):
+            os.chown(Path(folder) / name, 12_345, 12_345)
+    with pytest.raises(OcisyncError, match="dubious ownership"):
+        read(top.path / "mine", "git")
+    assert not mark.exists()
+    for name in ("", "mine", "mine/a.yaml"):
+        os.chown(top.path / name, 12_345, 12_345)
+    assert paths(read(top.path / "mine", "git")) == ["a.yaml"], "the checkout of another user, as in CI"
