@@ -26,6 +26,8 @@ _HELP: dict[str, tuple[str, str]] = {
     "ocisync_trust_policies": ("gauge", "Trust policies, by whether they can be used."),
 }
 
+NAMES = tuple(sorted(_HELP))
+
 _Labels = tuple[tuple[str, str], ...]
 
 

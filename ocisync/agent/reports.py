@@ -27,6 +27,9 @@ _REASONS = {
     Action.FAILED: "DriftNotCorrected",
     Action.DELAYED: "DriftFight",
 }
+_UNMANAGED, _CLAIMED = "UnmanagedChange", "OwnershipClaimed"
+
+REASONS = (*_REASONS.values(), _UNMANAGED, _CLAIMED)
 
 
 class Reporter:
@@ -77,9 +80,9 @@ class Reporter:
             text=report.message,
         )
         self._metrics.count("ocisync_drift_total", sync=key, kind=report.kind.value, action=report.action.value)
-        reason = "UnmanagedChange" if report.kind is DriftKind.UNMANAGED else _REASONS[report.action]
+        reason = _UNMANAGED if report.kind is DriftKind.UNMANAGED else _REASONS[report.action]
         if report.kind is DriftKind.CLAIMED:
-            reason = "OwnershipClaimed"
+            reason = _CLAIMED
         subject = self._object_subject(report.sync_id, report.object)
         self._record(Note(key, subject, reason, report.message, warning=True))
         if found is not None:

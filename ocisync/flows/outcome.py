@@ -24,7 +24,6 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     DEPENDENCY_NOT_READY = "DependencyNotReady"
     PROGRESSING = "Progressing"
-    UNHEALTHY = "Unhealthy"
     HEALTH_TIMEOUT = "HealthCheckTimedOut"
     APPLY_FAILED = "ApplyFailed"
     PRUNE_DEFERRED = "PruneDeferred"
@@ -33,10 +32,7 @@ class Reason(StrEnum):
     SOURCE_FAILED = "SourceFailed"
     CLUSTER_FAILED = "ClusterFailed"
     BAD_ARTIFACT = "BadArtifact"
-    DISTRUSTED = "Distrusted"
     DELETING = "Deleting"
-    CONFLICT = "Conflict"
-    INTERNAL = "InternalError"
 
 
 @dataclass(frozen=True, slots=True)
