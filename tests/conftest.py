@@ -41,7 +41,7 @@ from tests.support.registries import Distribution, Login, Olareg, Registry
 from tests.support.sandboxes import SandboxCluster, SandboxRegistry
 
 REAL_FIXTURES = frozenset(
-    {"cluster", "control_plane", "kwok", "distribution", "olareg", "start_distribution", "cosign"}
+    {"cluster", "control_plane", "kwok", "distribution", "olareg", "start_distribution", "cosign", "image"}
 )
 REAL_VARIANTS = frozenset({"distribution", "olareg", "real"})
 

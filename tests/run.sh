@@ -77,6 +77,13 @@ make_environment() {
   fi
 }
 
+# A Debian base and wheels, so that tests build the image without a network. What is missing is said by them.
+prepare_image() {
+  if [[ ${OCISYNC_SKIP_BUILD:-} == 1 || $(id -u) != 0 ]]; then return; fi
+  if ! PATH=$PATH:/usr/sbin:/sbin command -v debootstrap >/dev/null; then return; fi
+  .venv/bin/python tests/servers/imageparts.py >/dev/null || say "the image's base or wheels are not ready"
+}
+
 failed=()
 check() {
   say "$*"
@@ -90,6 +97,7 @@ check ruff check .
 check ruff format --check .
 check mypy
 check lint-imports --no-cache
+prepare_image
 wait_for_builds
 
 if ((${#failed[@]})); then (IFS=,; say "FAILED before the tests: ${failed[*]}"); fi

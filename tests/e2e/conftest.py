@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.agent import AgentProcess, Installation, Tenant, running
 from tests.support.cluster import Cluster
+from tests.support.image import Builder, ImageContainer
 from tests.support.registries import Registry
 
 
@@ -43,3 +44,13 @@ def shared_agent(installation: Installation, tmp_path_factory: pytest.TempPathFa
     """A running agent for all tests of a module; for those that neither stop it nor count what it does."""
     with running(installation.agent(tmp_path_factory.mktemp("shared-agent"))) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def image() -> Iterator[ImageContainer]:
+    """A container of the image that the Dockerfile makes; built when it is not in the cache."""
+    builder = Builder(Path(__file__).parents[2])
+    made = ImageContainer(builder, builder.build())
+    yield made
+    made.remove()
+    builder.close()

@@ -78,6 +78,12 @@ class Server:
         """Whether the process is there (also when frozen)."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with; None while it runs."""
+        assert self._child is not None, f"{self.name} was never started"
+        return self._child.poll()
+
     def start(self) -> None:
         """Starts the command in a process group of its own; does not wait until it serves."""
         assert not self.running, f"{self.name} is already running"
