@@ -218,7 +218,8 @@ class Workshop:
         uid = str((seen.obj.get("metadata") or {}).get("uid") or "")
         state = self._states.get(key)
         if state is None or state.uid != uid:
-            state = self._states[key] = State(uid)
+            # After a restart, a sync that was ready and still is is no news.
+            state = self._states[key] = State(uid, ready=seen.ready)
         if seen.version > state.version:
             state.status, state.version = dict(seen.obj.get("status") or {}), seen.version
         return state
@@ -270,7 +271,8 @@ class Workshop:
             case Done():
                 if before[:3] != said[:3]:
                     _LOG.info("ready", **line)
-                    self._desk.record(Note(spec.key, _subject(spec), "Ready", outcome.message))
+                    if not state.ready:
+                        self._desk.record(Note(spec.key, _subject(spec), "Ready", outcome.message))
             case Waiting():
                 _LOG.info("waiting", **line)
             case Stalled() if outcome.reason == Reason.SUSPENDED:

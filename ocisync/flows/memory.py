@@ -86,6 +86,7 @@ class Enforced:
         request: how it was judged; its watermark is the one of now.
         selector: the source that it came from.
         generation: of the spec that it was last planned with.
+        judge_at: when it is judged again, if nothing moves before.
         complete: everything of it is applied, and pruned.
         problem: why it is not complete.
     """
@@ -96,7 +97,7 @@ class Enforced:
     selector: str
     generation: int
     trust_version: int
-    judged_at: float
+    judge_at: float
     complete: bool = False
     problem: Outcome | None = None
     failures: tuple[ObjectFailure, ...] = ()
@@ -104,6 +105,7 @@ class Enforced:
     applied_at: float = 0.0
     attempts: int = 0
     retry_at: float = 0.0
+    refusals: int = 0
 
 
 @dataclass(slots=True)

@@ -106,6 +106,7 @@ def target_of(spec: SyncSpec) -> Target:
         sync_uid=spec.uid,
         service_account=spec.service_account,
         namespace=spec.target_namespace,
+        ignore=spec.ignore,
     )
 
 
@@ -117,7 +118,6 @@ def rules_of(spec: SyncSpec, paused: str) -> SyncRules:
         created_at=spec.created_at,
         mode=spec.drift,
         unowned=spec.unowned,
-        ignore=spec.ignore,
         paused=paused,
     )
 
@@ -150,6 +150,8 @@ class _Pass:
         self._trust = ports.trust()
         self._now = ports.clock.monotonic()
         self._store: Store | None = None
+        # A person asked, or the spec is another one: whatever waits for its time is looked at now.
+        self._asked = memory.requested != spec.requested_at or memory.generation != spec.generation
 
     def run(self) -> Outcome:
         """Run the steps; the first that ends the pass gives the outcome."""
@@ -218,8 +220,7 @@ class _Pass:
         if source.kind is SelectorKind.DIGEST:
             memory.offered = memory.offered or ArtifactFacts(digest=source.selector)
             return
-        asked = memory.requested != self._spec.requested_at or memory.generation != self._spec.generation
-        if self._now < memory.poll_at and not asked:
+        if self._now < memory.poll_at and not self._asked:
             return
         try:
             descriptor = self._open().resolve(source.selector)
@@ -252,13 +253,17 @@ class _Pass:
         enforced = self._memory.enforced
         if enforced is None:
             return
-        pause = _REJUDGE_S if enforced.verdict.allowed else _REFUSED_RETRY_S
-        stale = enforced.trust_version != self._trust.version or self._now - enforced.judged_at >= pause
+        moved = enforced.trust_version != self._trust.version
+        stale = moved or self._now >= enforced.judge_at or (self._asked and not enforced.verdict.allowed)
         if stale and enforced.selector == self._memory.selector:
             verdict = self._judge_again(enforced)
             if verdict is not None:
                 enforced.verdict = verdict
-            enforced.trust_version, enforced.judged_at = self._trust.version, self._now
+            enforced.trust_version = self._trust.version
+            enforced.refusals = 0 if enforced.verdict.allowed or moved else enforced.refusals + 1
+            pause = min(_REFUSED_RETRY_S * 2.0 ** min(enforced.refusals, 10), _REFUSED_RETRY_CAP_S)
+            pause = _REJUDGE_S if enforced.verdict.allowed else pause
+            enforced.judge_at = self._now + jittered(pause, self._ports.rng)
         self._rules(self._distrust(enforced.verdict))
 
     def _judge_again(self, enforced: Enforced) -> Verdict | None:
@@ -301,8 +306,9 @@ class _Pass:
             memory.refusal = None
             if not enforced.verdict.allowed:
                 verdict = enforced.verdict
-                raise _End(Stalled(verdict.reason, sentence(verdict), self._facts(), _REFUSED_RETRY_S))
-            if enforced.complete or self._now < enforced.retry_at:
+                pause = max(0.1, enforced.judge_at - self._now)
+                raise _End(Stalled(verdict.reason, sentence(verdict), self._facts(), pause))
+            if enforced.complete or (self._now < enforced.retry_at and not self._asked):
                 raise _End(self._settled())
             return
         refusal = memory.refusal
@@ -323,6 +329,7 @@ class _Pass:
             and refusal.trust_version == self._trust.version
             and refusal.approved == self._spec.approved
             and self._now < refusal.retry_at
+            and not self._asked
         )
 
     # --- Forward ----------------------------------------------------------------------------------------------------
@@ -538,7 +545,7 @@ class _Pass:
             selector=memory.selector,
             generation=self._spec.generation,
             trust_version=self._trust.version,
-            judged_at=self._now,
+            judge_at=self._now + jittered(_REJUDGE_S, self._ports.rng),
             complete=problem_free,
             failures=_failures(report),
             objects=report.owned,

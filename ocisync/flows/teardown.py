@@ -31,7 +31,8 @@ def tear_down(spec: SyncSpec, memory: Memory, ports: Ports, *, account_exists: C
         ports: the world.
         account_exists: whether a service account (namespace, name) exists.
     """
-    orphan = spec.deletion_policy is DeletionPolicy.ORPHAN
+    # Suspended means that nothing is written, and a deletion is a write.
+    orphan = spec.deletion_policy is DeletionPolicy.ORPHAN or spec.suspend
     target = target_of(spec)
     ports.tracker.set_sync(rules_of(spec, "deleting"))
     memory.cluster_attempts += 1

@@ -52,6 +52,35 @@ def test_a_denied_digest_stops_every_write_until_a_good_one_comes(shared_agent: 
     assert live["data"]["other"] == "x"
 
 
+def test_a_version_tag_that_moves_is_refused_even_after_the_sync_was_created_anew(
+    shared_agent: AgentProcess, tenant: Tenant
+) -> None:
+    tenant.tag = "1.4.0"
+    first = tenant.push({"settings.yaml": config_map("settings", version="1")})
+    tenant.write_sync()
+    tenant.wait_ready(first.descriptor.digest)
+    tenant.push({"settings.yaml": config_map("settings", version="2")})
+    refused = tenant.wait_condition("Verified", "False", "TagMutated")
+    assert first.descriptor.digest in refused["message"]
+    tenant.wait_value("settings", "version", "1")
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=30s")
+    tenant.write_sync()
+    tenant.wait_condition("Verified", "False", "TagMutated")
+
+
+def test_a_rollback_is_refused_even_after_the_sync_was_created_anew(shared_agent: AgentProcess, tenant: Tenant) -> None:
+    old = tenant.push({"settings.yaml": config_map("settings", version="1")})
+    new = tenant.push({"settings.yaml": config_map("settings", version="2")})
+    tenant.write_sync()
+    tenant.wait_ready(new.descriptor.digest)
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=30s")
+    tenant.registry.push(old, tenant.tag)
+    tenant.write_sync()
+    tenant.wait_condition("Verified", "False", "RolledBack")
+    absent = tenant.cluster.kubectl("get", "configmap", "settings", "-n", tenant.namespace, "--ignore-not-found")
+    assert absent == ""
+
+
 def _edit(tenant: Tenant, value: str) -> None:
     patch = f'{{"data":{{"version":"{value}"}}}}'
     tenant.cluster.kubectl("patch", "configmap", "settings", "-n", tenant.namespace, "-p", patch)

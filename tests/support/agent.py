@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import re
 import secrets
@@ -189,13 +190,19 @@ class Tenant:
             "kind": "TrustPolicy",
             "metadata": {"name": self.policy_name},
             "spec": {
-                "match": [{"repository": self.registry.repository}],
+                "match": [{"repository": name} for name in (self.registry.repository, f"{self.registry.repository}/*")],
                 "authorities": [{"name": "release-key", "key": {"secretRef": {"name": self.policy_name}}}],
                 "threshold": 1,
                 **spec,
             },
         }
         return [secret, policy]
+
+    def beside(self, name: str) -> Tenant:
+        """Another sync of this tenant, with a repository of its own below this one's."""
+        other = copy.copy(self)
+        other.name, other.registry = name, SignedRepository(f"{self.registry.repository}/{name}")
+        return other
 
     def write_sync(self, **spec: Any) -> None:
         """The sync; keyword arguments replace fields of its spec."""
