@@ -110,7 +110,8 @@ def run(args: Sequence[str], **extra: Any) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         result = root.main(args=list(args), prog_name="ocisync", standalone_mode=False, **extra)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller (`>&-`)
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:

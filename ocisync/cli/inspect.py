@@ -92,4 +92,4 @@ def _text(answer: JsonObject) -> str:
         ("content", f"{answer['contentDigest']}  ({answer['layer']['size']:,} bytes packed)"),
         ("beside", ", ".join(beside)),
     ]
-    return "\n".join(f"{name:9} {value}" for name, value in rows if value)
+    return "\n".join(f"{name:9} {output.plain(value)}" for name, value in rows if value)

@@ -99,7 +99,7 @@ def command(
     if not apply_now:
         from ocisync.kit import yamlio
 
-        click.echo("".join(f"---\n{yamlio.dump(item)}" for item in objects), nl=False)
+        output.write("".join(f"---\n{yamlio.dump(item)}" for item in objects), newline=False)
         return
     _apply(objects, kubeconfig, context, quiet=quiet)
 

@@ -13,6 +13,8 @@ import click
 
 from ocisync.kit import log
 
+_TIMEOUT_MAX_S = 86_400  # sockets take no endless ones
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -62,6 +64,12 @@ def common_options(function: _Command) -> _Command:
     )(function)
 
 
+def _finite(ctx: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not value <= _TIMEOUT_MAX_S:  # also true for nan, which every range lets pass
+        raise click.BadParameter(f"{value:g} is not a number of seconds up to {_TIMEOUT_MAX_S}")
+    return value
+
+
 def registry_options(function: _Command) -> _Command:
     """Everything that reaching a registry may need."""
     return _stack(
@@ -86,6 +94,7 @@ def registry_options(function: _Command) -> _Command:
             "--timeout",
             "timeout_s",
             type=click.FloatRange(min=0.1),
+            callback=_finite,
             default=30.0,
             show_default=True,
             help="Seconds for each answer.",

@@ -30,6 +30,24 @@ def redact(text: str) -> str:
     return log.redact(text)
 
 
+def plain(text: str) -> str:
+    """Foreign text for a terminal or a CI system's log: control characters are spelt out, so that they do nothing."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _line(text: str) -> str:
+    return plain(redact(text))
+
+
+def write(text: str, *, newline: bool = True) -> None:
+    """Write to stdout. A reader that went away (`| head`) is no error, and no success either: the command goes on."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=newline)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _colour(stream: object) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)()) and "NO_COLOR" not in os.environ
 
@@ -41,22 +59,22 @@ def styled(text: str, colour: str, *, bold: bool = False, stderr: bool = True) -
 
 def note(text: str) -> None:
     """One line on stderr for a person."""
-    click.echo(redact(text), err=True)
+    click.echo(_line(text), err=True)
 
 
 def error_text(text: str) -> None:
     """The error line."""
-    click.echo(styled("error: ", "red", bold=True) + redact(text), err=True)
+    click.echo(styled("error: ", "red", bold=True) + _line(text), err=True)
 
 
 def warning_text(text: str) -> None:
     """A warning line."""
-    click.echo(styled("warning: ", "yellow", bold=True) + redact(text), err=True)
+    click.echo(styled("warning: ", "yellow", bold=True) + _line(text), err=True)
 
 
 def hint_text(text: str) -> None:
     """The line that says what to do next."""
-    click.echo(styled("next:  ", "cyan") + redact(text), err=True)
+    click.echo(styled("next:  ", "cyan") + _line(text), err=True)
 
 
 def render_error(error: OcisyncError) -> None:
@@ -66,7 +84,7 @@ def render_error(error: OcisyncError) -> None:
         # One finding is often the message itself.
         told = [finding for finding in error.findings if str(finding) != error.message]
         for finding in told[:_MAX_FINDINGS]:
-            click.echo(f"  {redact(str(finding))}", err=True)
+            click.echo(f"  {_line(str(finding))}", err=True)
         if len(told) > _MAX_FINDINGS:
             click.echo(f"  … and {len(told) - _MAX_FINDINGS} more", err=True)
     if error.hint:
@@ -92,15 +110,17 @@ def emit(data: Mapping[str, Any], form: str, *, text: Callable[[], str], name: s
         name: the one line of `-o name`.
     """
     if form == "json":
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        # Escapes of JSON's own where the terminal's encoding is not UTF-8.
+        utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        write(json.dumps(data, indent=2, ensure_ascii=not utf8))
     elif form == "yaml":
         from ocisync.kit import yamlio
 
-        click.echo(yamlio.dump(data), nl=False)
+        write(yamlio.dump(data), newline=False)
     elif form == "name":
-        click.echo(name)
+        write(name)
     else:
-        click.echo(text())
+        write(text())
 
 
 @contextmanager

@@ -131,7 +131,17 @@ def command(
 
 
 def _expiry(text: str) -> datetime | None:
-    return datetime.now(UTC) + timedelta(seconds=parse_duration(text, "--expires")) if text else None
+    if not text:
+        return None
+    try:
+        seconds = parse_duration(text, "--expires")
+        if seconds < 1:
+            raise UsageError(f"--expires: {text!r} would end at once", hint="--expires 720h")
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except InvalidInput as error:
+        raise UsageError(error.message, hint="--expires 720h") from error
+    except OverflowError:
+        raise UsageError(f"--expires: {text[:40]!r} is beyond the calendar", hint="--expires 720h") from None
 
 
 def _targets(arguments: tuple[str, ...]) -> tuple[str, list[Reference]]:
@@ -184,9 +194,7 @@ def _publish(
                 **options,
             )
         )
-    for finding in result.warnings:
-        output.warning_text(str(finding))
-    for text in result.notes:
+    for text in () if quiet else (*map(str, result.warnings), *result.notes):
         output.warning_text(text)
     output.emit(result.as_json(), form, name=result.reference, text=lambda: _text(result))
     if not quiet and form == "text":
@@ -198,6 +206,8 @@ def _source(path: str, flags: dict[str, Any]) -> Source:
 
     if path != "-":
         return Source(environ=environment(), path=Path(path), **flags)
+    if sys.stdin is None:  # closed by the caller (`<&-`)
+        raise UsageError("stdin is closed: there is nothing to read", hint="kubectl kustomize DIR | ocisync push - …")
     data = sys.stdin.buffer.read(YAML_BYTES + 1)
     if len(data) > YAML_BYTES:
         raise InvalidInput(f"stdin holds more than {YAML_BYTES >> 20} MiB")

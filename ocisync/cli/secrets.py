@@ -50,6 +50,10 @@ def stored_password() -> bytes | None:
     return None
 
 
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()  # None: closed by the caller (`<&-`)
+
+
 def existing_password(where: str, data: bytes) -> bytes | None:
     """The password of an encrypted key, asked for on a terminal when the environment has none."""
     if b"ENCRYPTED" not in data[:200]:
@@ -57,7 +61,7 @@ def existing_password(where: str, data: bytes) -> bytes | None:
     known = stored_password()
     if known is not None:
         return known
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         raise UsageError(f"{where} is encrypted", hint=f"put its password into {PASSWORD_VARIABLES[0]}")
     return str(click.prompt(f"Password of {where}", hide_input=True, err=True, default="", show_default=False)).encode()
 
@@ -65,7 +69,7 @@ def existing_password(where: str, data: bytes) -> bytes | None:
 def new_password() -> bytes | None:
     """A password for a new key: environment, else a prompt with confirmation; None means unencrypted."""
     known = stored_password()
-    if known is not None or not sys.stdin.isatty():
+    if known is not None or not _has_terminal():
         return known or None
     answer = click.prompt(
         "Password of the new key (empty: not encrypted)",

@@ -116,7 +116,7 @@ def _verify(
     digest = judgement.artifact.manifest.descriptor.digest if judgement.artifact else target.digest
     answer = {"reference": str(target), "repository": target.repository, "digest": digest, **as_json(verdict)}
     if form == "text" and explain:
-        click.echo(render_text(verdict), nl=False)
+        output.write("".join(f"{output.plain(line)}\n" for line in render_text(verdict).splitlines()), newline=False)
     elif form != "text" or verdict.allowed:
         output.emit(answer, form, name=f"{target.repository}@{digest}", text=lambda: _text(answer))
     verify.require(judgement, request)
@@ -125,7 +125,7 @@ def _verify(
 def _text(answer: JsonObject) -> str:
     lines = [f"verified  {answer['repository']}@{answer['digest']}", f"signed by {', '.join(answer['signers'])}"]
     if answer["revision"]:
-        lines.append(f"revision  {answer['revision']}")
+        lines.append(f"revision  {output.plain(answer['revision'])}")
     return "\n".join(lines)
 
 
