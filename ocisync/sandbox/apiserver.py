@@ -205,6 +205,10 @@ class ApiServer:
             _json(reply, 200, self.requests.snapshot())
         elif path == "/openapi/v3":
             _json(reply, 200, discovery.openapi_index(self.writer.catalog))
+        elif path == "/openapi/v2":
+            # An empty protobuf document. kubectl asks for it about kinds that are not served, and then says so itself.
+            content_type = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+            reply.send(200, b"", {"Content-Type": content_type})
         elif path.startswith("/openapi/v3/"):
             document = discovery.openapi_document(self.writer.catalog, path.removeprefix("/openapi/v3/"))
             if document is None:
