@@ -1,8 +1,9 @@
 """Server-side apply of one object: the happy path is one request.
 
-An object that the inventory knows is applied with force and with its uid, so that a successor of the same name is never
-taken for it. An object met for the first time is *created* by its first request: that request carries a resourceVersion
-that no object has, so the server refuses it if something is there already; only then is the object read and its owner
+An object that the inventory knows is applied with its uid, so that a successor of the same name is never taken for it.
+What others hold of it is taken back by force, but for the label of another owner and for fields that are left to
+others. An object met for the first time is *created* by its first request: that request carries a resourceVersion that
+no object has, so the server refuses it if something is there already; only then is the object read and its owner
 judged. Fields that another program manages are left to it unless force is asked for.
 """
 
@@ -20,6 +21,7 @@ from functools import lru_cache
 from ocisync.cluster import ownership
 from ocisync.cluster.client import APPLY_PATCH, JSON, JSON_PATCH, PARTIAL_METADATA, Cluster, Response
 from ocisync.cluster.discovery import ApiResource, Discovery
+from ocisync.cluster.leave import yielded
 from ocisync.cluster.memory import Applied, applied_of
 from ocisync.cluster.normalise import ApplyMode, Desired, Target, canonical_json
 from ocisync.cluster.outcome import ApiFailure, ErrorClass, classify, failed, is_webhook_failure, unreachable
@@ -35,7 +37,6 @@ _TIMED = (("fieldManager", FIELD_MANAGER),)
 # No object has it: etcd counts from 1, and its first write is 2. With it an apply can create but not change.
 _ONLY_CREATE = "1"
 _ROUNDS = 4  # how often one call starts over when the object changes between our requests
-_SCALABLE = frozenset({"Deployment.apps", "StatefulSet.apps", "ReplicaSet.apps", "ReplicationController"})
 _GONE_WITHIN_S = 30.0
 _CLOCK_GRAIN_S = 2.0
 
@@ -139,7 +140,9 @@ class Applier:
         if resource is None:
             return False
         query = (*_FORCED, ("dryRun", "All"))
-        response = self._patch(self._path(resource, desired), desired.payload(uid=uid), query)
+        path = self._path(resource, desired)
+        payload = self._considerate(path, desired, uid) if desired.left else desired.payload(uid=uid)
+        response = self._patch(path, payload, query)
         return response.status >= 400 and self._classify(response, desired).error_class is ErrorClass.IMMUTABLE
 
     def may_force(self, desired: Desired) -> bool:
@@ -167,25 +170,36 @@ class Applier:
 
     def _update(self, path: str, desired: Desired, uid: str) -> Response | None:
         """Apply to an object of ours; None if that object is gone or was replaced by another one."""
+        response = None
         for _ in range(_ROUNDS):
-            # Only of kinds that can be scaled may someone rightly hold a field of ours: ask before forcing those.
-            cautious = desired.scaled or desired.id.group_kind in _SCALABLE
-            response = self._patch(path, desired.payload(uid=uid), _QUERY if cautious else _FORCED)
-            if response.status not in (409, 422):
-                return response
-            failure = self._classify(response, desired)
-            if response.status == 422 and not (uid and _other_uid(failure)):
-                return response
-            if failure.field_conflict:
-                response = self._patch(path, self._scaled_payload(path, desired, failure, uid), _FORCED)
-                if response.status != 409:
+            if not desired.left:
+                # Without force first: what others hold now may be theirs by right, and with it the whole object.
+                response = self._patch(path, desired.payload(uid=uid), _QUERY)
+                if not self._raced(response, desired, uid):
                     return response
-            live = self._read(path, desired)
+            live = self._get(path, JSON, desired)
             if live is None or (uid and _uid(live) != uid):
                 return None
             if (live.get("metadata") or {}).get("deletionTimestamp"):
                 raise _Refusal(_terminating())
+            self._check_owner(live, desired)
+            response = self._patch(path, _yielding(desired, live), _FORCED)
+            if not self._raced(response, desired, uid):
+                return response
         return response
+
+    def _raced(self, response: Response, desired: Desired, uid: str) -> bool:
+        """Whether the object has to be read before the answer can be understood."""
+        if response.status == 422 and uid:
+            return _other_uid(self._classify(response, desired))
+        return response.status == 409
+
+    def _check_owner(self, live: JsonObject, desired: Desired) -> None:
+        """Refuse what carries another owner's label, whoever put it there."""
+        owner = ownership.part_of(live)
+        if owner not in ("", self._target.sync_id, desired.options.adopt):
+            message = f"belongs to another sync ({owner}); to take it over annotate it with ocisync.dev/adopt: {owner}"
+            raise _Refusal(failed(ErrorClass.CONFLICT, "OwnedByOther", message))
 
     def _first_contact(self, path: str, desired: Desired, *, recreate: bool, previous: Applied | None) -> ObjectResult:
         for _ in range(_ROUNDS):
@@ -205,21 +219,18 @@ class Applier:
         verdict = ownership.claim(live, self._target.sync_id, desired.options.adopt)
         if verdict is Claim.TERMINATING:
             raise _Refusal(_terminating())
-        if verdict is Claim.FOREIGN:
-            owner = ownership.part_of(live)
-            message = f"belongs to another sync ({owner}); to take it over annotate it with ocisync.dev/adopt: {owner}"
-            raise _Refusal(failed(ErrorClass.CONFLICT, "OwnedByOther", message))
+        self._check_owner(live, desired)
         uid = _uid(live)
         if verdict is Claim.OURS:
             return self._update(path, desired, uid) or self._patch(path, desired.payload(uid=uid), _FORCED)
-        transfer = ownership.take_over_patch(live, keep_replicas=desired.scaled)
+        transfer = ownership.take_over_patch(live, leave=desired.left)
         if transfer is not None:
             self._json_patch(path, transfer, desired)
-        response = self._patch(path, desired.payload(uid=uid), _QUERY)
+        payload = self._considerate(path, desired, uid) if desired.left else desired.payload(uid=uid)
+        response = self._patch(path, payload, _QUERY)
         if response.status != 409:
             return response
-        failure = self._classify(response, desired)
-        conflicts = ownership.conflicts_of(failure.causes)
+        conflicts = ownership.conflicts_of(self._classify(response, desired).causes)
         if not conflicts:
             return response
         taken = tuple(conflict for conflict in conflicts if not conflict.autoscaled)
@@ -227,19 +238,12 @@ class Applier:
             hint = "spec.force or the annotation ocisync.dev/force: enabled takes it"
             message = f"{ownership.describe(taken)}; {hint}"
             raise _Refusal(failed(ErrorClass.CONFLICT, "ManagedByOther", message))
-        return self._patch(path, self._scaled_payload(path, desired, failure, uid), _FORCED)
+        return self._patch(path, self._considerate(path, desired, uid), _FORCED)
 
-    def _scaled_payload(self, path: str, desired: Desired, failure: ApiFailure, uid: str) -> bytes:
-        """The body to force: without replicas where an autoscaler holds them, else with the live number if it will."""
-        conflicts = ownership.conflicts_of(failure.causes)
-        if any(conflict.autoscaled for conflict in conflicts):
-            return _with_replicas(desired, uid, None)
-        if desired.scaled and any(conflict.field.endswith(".spec.replicas") for conflict in conflicts):
-            live = self._get(path, JSON, desired)
-            replicas = ((live or {}).get("spec") or {}).get("replicas")
-            if isinstance(replicas, int):
-                return _with_replicas(desired, uid, replicas)
-        return desired.payload(uid=uid)
+    def _considerate(self, path: str, desired: Desired, uid: str) -> bytes:
+        """The body for the object as it is now, so that what is left to others does not move."""
+        live = self._get(path, JSON, desired)
+        return desired.payload(uid=uid) if live is None or _uid(live) != uid else _yielding(desired, live)
 
     def _settled(
         self,
@@ -361,14 +365,14 @@ def _uid(obj: JsonObject) -> str:
     return str((obj.get("metadata") or {}).get("uid") or "")
 
 
-def _with_replicas(desired: Desired, uid: str, replicas: int | None) -> bytes:
-    """The payload with other replicas, or without any."""
-    body: JsonObject = json.loads(desired.payload(uid=uid))
-    spec = dict(body.get("spec") or {})
-    spec.pop("replicas", None)
-    if replicas is not None:
-        spec["replicas"] = replicas
-    return canonical_json({**body, "spec": spec})
+def _yielding(desired: Desired, live: JsonObject) -> bytes:
+    """The body to apply to exactly this object; if it takes values from there, to exactly this version of it."""
+    written = json.loads(desired.payload())
+    body, uid = yielded(written, live, desired.left), _uid(live)
+    if body is written:
+        return desired.payload(uid=uid)
+    version = (live.get("metadata") or {}).get("resourceVersion")
+    return canonical_json({**body, "metadata": {**body["metadata"], "uid": uid, "resourceVersion": version}})
 
 
 def _action(applied: Applied, previous: Applied | None, headers: Mapping[str, str]) -> Action:

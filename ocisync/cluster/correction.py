@@ -12,7 +12,7 @@ from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Desired
 from ocisync.cluster.outcome import ErrorClass
 from ocisync.model.resource import JsonObject, ObjectId
-from ocisync.model.spec import DriftMode, IgnoreRule, UnownedMode
+from ocisync.model.spec import DriftMode, UnownedMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,6 @@ class SyncRules:
     created_at: str
     mode: DriftMode = DriftMode.CORRECT
     unowned: UnownedMode = UnownedMode.WARN
-    ignore: tuple[IgnoreRule, ...] = ()
     paused: str = ""
 
     def older_than(self, other: SyncRules) -> bool:
@@ -53,7 +52,7 @@ class Correction:
     """A request to apply one object again.
 
     Attributes:
-        desired: the object; fields that are left to others are already taken out.
+        desired: the object; `desired.left` names the fields that are left to others.
         uid: the object that is meant: the apply carries it. Empty to create.
         previous: what our last apply left.
     """

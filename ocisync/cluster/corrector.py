@@ -32,13 +32,12 @@ from ocisync.cluster.drift import (
     attribute,
     describe,
     field_changes,
-    ignored_pointers,
     judge_look,
     order_changes,
 )
-from ocisync.cluster.fields import Path, render, without
+from ocisync.cluster.fields import render
 from ocisync.cluster.memory import NO_GENERATION, Applied
-from ocisync.cluster.normalise import Desired, body_of
+from ocisync.cluster.normalise import Desired
 from ocisync.cluster.records import Task, decoded
 from ocisync.model.errors import OcisyncError
 from ocisync.model.resource import JsonObject, ObjectId
@@ -59,7 +58,6 @@ class Job:
     rules: SyncRules
     desired: Desired
     applied: Applied
-    leave: tuple[Path, ...]
     judgement: Judgement | None
     changes: tuple[FieldChange, ...] | None
     seen_at: datetime
@@ -135,7 +133,7 @@ class Corrector:
         return Result(judgement=self._judged(job, obj), obj=obj)
 
     def _judged(self, job: Job, obj: JsonObject | None) -> Judgement:
-        ignored = ignored_pointers(job.rules.ignore, job.object_id)
+        ignored = job.desired.left
         desired = decoded(job.desired) if ignored else None
         return judge_look(job.applied, obj, sync_id=job.rules.sync_id, ignored=ignored, desired=desired)
 
@@ -194,8 +192,9 @@ class Corrector:
 
     def _apply(self, job: Job, uid: str, reason: CorrectionReason) -> Corrected:
         desired = job.desired
-        if job.leave:
-            desired = replace(desired, body=body_of(without(decoded(desired), job.leave)))
+        if job.judgement is not None and job.judgement.claimant:
+            # The claimant is a younger sync of this process: the object is taken back from it.
+            desired = replace(desired, options=replace(desired.options, adopt=job.judgement.claimant))
         if reason is CorrectionReason.AUDIT:
             self._counters.audits += 1
         elif reason is CorrectionReason.SUSPECT:

@@ -38,23 +38,21 @@ from ocisync.cluster.fields import (
     lookup,
     lookup_index,
     lost_paths,
-    matches_pointer,
     our_entry,
     render,
     topmost,
 )
+from ocisync.cluster.leave import left_to_others
 from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, glimpse_of, seen_of, version_of
 from ocisync.cluster.values import ABSENT, same_value, shown
 from ocisync.model.clock import format_rfc3339
 from ocisync.model.resource import JsonObject, ObjectId, labels_of
-from ocisync.model.spec import FIELD_MANAGER, PART_OF_LABEL, IgnoreRule
+from ocisync.model.spec import FIELD_MANAGER, PART_OF_LABEL
 
 # Parts of Kubernetes itself: what they fill in under /spec (a volume name, a node name) is how it works.
 _SYSTEM_MANAGERS: Final = frozenset(
     {"kube-controller-manager", "kube-scheduler", "kube-apiserver", "kubelet", "cloud-controller-manager"}
 )
-_REPLICAS: Final[Path] = ("f:spec", "f:replicas")
-_AUTOSCALER: Final = "kube-controller-manager"
 _MAX_CANDIDATES: Final = 3
 _MAX_FIELDS: Final = 20
 _FIELDS_SHOWN: Final = 5
@@ -247,7 +245,7 @@ def _judge_newer(
     if seen.owned_digest != applied.owned_digest:
         ours = our_entry(seen.entries)
         all_lost = lost_paths(applied.owned_paths(), ours.paths() if ours else frozenset())
-        released = tuple(p for p in all_lost if _left_to_others(p, seen.entries, ignored, desired))
+        released = tuple(p for p in all_lost if left_to_others(p, seen.entries, ignored, desired))
         lost = tuple(p for p in all_lost if p not in released)
         if lost or reapplied or not all_lost or ours is None:
             return Judgement(
@@ -266,29 +264,6 @@ def _judge_newer(
 
 def _terminating(obj: Mapping[str, Any]) -> bool:
     return bool((obj.get("metadata") or {}).get("deletionTimestamp"))
-
-
-def _left_to_others(
-    path: Path, entries: Sequence[ManagerEntry], ignored: Sequence[str], desired: JsonObject | None
-) -> bool:
-    if any(matches_pointer(path, pointer, desired) for pointer in ignored):
-        return True
-    return path == _REPLICAS and any(
-        e.manager == _AUTOSCALER and e.subresource == "scale" for e in holders(entries, path)
-    )
-
-
-def ignored_pointers(rules: Iterable[IgnoreRule], object_id: ObjectId) -> tuple[str, ...]:
-    """The JSON pointers of `spec.ignore` that apply to an object."""
-    return tuple(
-        pointer
-        for rule in rules
-        if rule.kind in {"", object_id.kind}
-        and (rule.group == object_id.group or (not rule.group and not rule.kind))
-        and rule.namespace in {"", object_id.namespace}
-        and rule.name in {"", object_id.name}
-        for pointer in rule.paths
-    )
 
 
 def attribute(judgement: Judgement, now: datetime, *, deletion: str = "") -> Attribution:

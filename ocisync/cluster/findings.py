@@ -20,8 +20,9 @@ from ocisync.cluster.drift import (
     unmanaged_fields,
 )
 from ocisync.cluster.fields import render
+from ocisync.cluster.leave import named
 from ocisync.cluster.memory import Seen
-from ocisync.cluster.records import Record
+from ocisync.cluster.records import Record, decoded
 from ocisync.model.resource import ObjectId
 from ocisync.model.spec import DriftMode, UnownedMode
 
@@ -38,7 +39,10 @@ def unmanaged(record: Record, rules: SyncRules, seen: Seen, now: datetime) -> Dr
     if not any("f:spec" in entry.fields and not entry.ours for entry in seen.entries):
         record.foreign = b""
         return None
-    paths, entries = unmanaged_fields(seen, record.applied.owned_paths() | frozenset(record.leave))
+    paths, entries = unmanaged_fields(seen, record.applied.owned_paths())
+    if record.desired.left:
+        desired = decoded(record.desired)
+        paths = tuple(path for path in paths if not named(path, record.desired.left, desired))
     names = [render(path) for path in paths]
     found = mark("\n".join(names)) if names else b""
     if found == record.foreign:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from ocisync.cluster.leave import REPLICAS_POINTER, ignored_pointers
 from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed
 from ocisync.model.resource import Gvk, JsonObject, ManifestObject, ObjectId
 from ocisync.model.spec import (
@@ -31,6 +32,7 @@ from ocisync.model.spec import (
     PRUNE,
     SYNC_KIND,
     WAVE,
+    IgnoreRule,
 )
 
 _SERVER_METADATA = (
@@ -75,6 +77,7 @@ class Target:
         sync_id: the ApplySet id, see `applyset_id`.
         service_account: of the sync's namespace; every write is made as it. Empty: as ourselves.
         namespace: what objects without a namespace get; empty means the sync's own.
+        ignore: fields left to others.
     """
 
     sync_id: str
@@ -83,6 +86,7 @@ class Target:
     sync_uid: str
     service_account: str = ""
     namespace: str = ""
+    ignore: tuple[IgnoreRule, ...] = ()
 
     @property
     def user(self) -> str:
@@ -99,7 +103,7 @@ class Desired:
     Attributes:
         body: as `body_of` made it; `payload` unpacks it.
         defines: group and kind that this CustomResourceDefinition brings; None for other kinds.
-        scaled: a HorizontalPodAutoscaler of the same artifact sets its replicas.
+        left: JSON pointers to what is left to others: `spec.ignore`, and the replicas of what an autoscaler scales.
     """
 
     id: ObjectId
@@ -108,7 +112,7 @@ class Desired:
     place: str
     options: ObjectOptions = _DEFAULT_OPTIONS
     defines: tuple[str, str] | None = None
-    scaled: bool = False
+    left: tuple[str, ...] = ()
 
     def payload(self, *, uid: str = "", resource_version: str = "") -> bytes:
         """The bytes to send, naming the object that is meant if `uid` or `resource_version` is given."""
@@ -177,7 +181,7 @@ def prepare(
             message = f"written twice: {desired[one.id].place} has it too"
             rejected.append(Rejected(one.id, one.place, failed(ErrorClass.PERMANENT, "Duplicate", message)))
         else:
-            desired[one.id] = replace(one, scaled=True) if one.id in scaled else one
+            desired[one.id] = replace(one, left=(*one.left, REPLICAS_POINTER)) if one.id in scaled else one
     return Prepared(tuple(desired.values()), tuple(rejected), frozenset(unknown))
 
 
@@ -251,7 +255,8 @@ def _desired(obj: ManifestObject, target: Target, *, namespaced: bool) -> Desire
         body = body_of(normalise(obj.body, sync_id=target.sync_id, namespace=namespace))
     except (ValueError, TypeError, AttributeError) as error:
         return Rejected(id_, obj.place, failed(ErrorClass.PERMANENT, "Invalid", str(error)))
-    return Desired(id_, obj.gvk, body, obj.place, options, defined_kind(obj.body))
+    left = ignored_pointers(target.ignore, id_)
+    return Desired(id_, obj.gvk, body, obj.place, options, defined_kind(obj.body), left)
 
 
 def defined_kind(body: Mapping[str, Any]) -> tuple[str, str] | None:

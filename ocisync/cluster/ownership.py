@@ -7,19 +7,19 @@ label alone proves nothing: controllers copy the labels of a Service to its Endp
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ocisync.cluster.fields import our_entry, parse_managed_fields
+from ocisync.cluster.fields import fields_of, our_entry, owned_paths, parse_managed_fields
+from ocisync.cluster.leave import AUTOSCALER, named
 from ocisync.cluster.outcome import Cause
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import FIELD_MANAGER, PART_OF_LABEL
 
 CLIENT_SIDE_APPLY = "kubectl-client-side-apply"
 BEFORE_FIRST_APPLY = "before-first-apply"
-AUTOSCALER = "kube-controller-manager"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 # Hands, not programs: what a person wrote with these is Git's from now on.
@@ -104,7 +104,7 @@ def describe(conflicts: tuple[FieldConflict, ...]) -> str:
     return "; ".join(parts)
 
 
-def take_over_patch(obj: JsonObject, *, keep_replicas: bool = False) -> list[JsonObject] | None:
+def take_over_patch(obj: JsonObject, *, leave: Sequence[str] = ()) -> list[JsonObject] | None:
     """A JSON patch that makes what `kubectl apply` wrote ours; None if it wrote nothing.
 
     The entries become our Apply entry, so that our next apply removes what Git does not have. Dropping the entries
@@ -112,7 +112,7 @@ def take_over_patch(obj: JsonObject, *, keep_replicas: bool = False) -> list[Jso
 
     Args:
         obj: the live object.
-        keep_replicas: an autoscaler is about to hold `/spec/replicas`: leave the field to nobody, else it is reset.
+        leave: JSON pointers to what is left to others: it becomes nobody's, else what Git lacks of it is reset.
     """
     metadata = obj.get("metadata") or {}
     entries = [entry for entry in metadata.get("managedFields") or () if isinstance(entry, dict)]
@@ -125,8 +125,8 @@ def take_over_patch(obj: JsonObject, *, keep_replicas: bool = False) -> list[Jso
     for entry in (*ours, *theirs):
         if entry.get("apiVersion") == version:
             fields = _union(fields, entry.get("fieldsV1") or {})
-    if keep_replicas:
-        fields = {**fields, "f:spec": {k: v for k, v in (fields.get("f:spec") or {}).items() if k != "f:replicas"}}
+    if leave:
+        fields = fields_of(path for path in owned_paths(fields) if not named(path, leave, obj))
     merged = {
         "manager": FIELD_MANAGER,
         "operation": "Apply",

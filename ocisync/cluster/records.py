@@ -10,7 +10,6 @@ from enum import IntEnum
 from ocisync.cluster.buckets import TokenBucket
 from ocisync.cluster.correction import Limits
 from ocisync.cluster.drift import FieldChange, Judgement
-from ocisync.cluster.fields import Path
 from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, health, progressing
 from ocisync.cluster.memory import Applied, Seen, seen_of
 from ocisync.cluster.normalise import Desired
@@ -53,7 +52,7 @@ class Record:
     """One owned object at rest.
 
     `shown` is the watch round that showed it last, `version` the newest resourceVersion seen, `passed` the pass that
-    applied it last, `leave` what is left to others; `foreign` and `told` are digests of what was reported already.
+    applied it last; `foreign` and `told` are digests of what was reported already.
     """
 
     __slots__ = (
@@ -62,7 +61,6 @@ class Record:
         "foreign",
         "health",
         "health_version",
-        "leave",
         "passed",
         "shown",
         "slot",
@@ -77,7 +75,6 @@ class Record:
         self.desired = desired
         self.applied = applied
         self.slot = slot
-        self.leave: tuple[Path, ...] = ()
         self.foreign = b""
         self.told = b""
         self.passed = 0

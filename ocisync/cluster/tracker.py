@@ -29,7 +29,6 @@ from ocisync.cluster.drift import (
     FieldChange,
     Judgement,
     Verdict,
-    ignored_pointers,
     judge,
 )
 from ocisync.cluster.health import CURRENT, NOT_FOUND, Rollup, health, needs_object, rollup
@@ -308,8 +307,6 @@ class Tracker:
         record.shown = self._rounds.get(GroupKind(object_id.group, object_id.kind), 0)
         record.passed = self._passes.get(sync_id, 0)
         record.told = b""
-        owned = applied.owned_paths() if record.leave else frozenset()
-        record.leave = tuple(path for path in record.leave if path not in owned)
         self._release(object_id, record)
 
     def _drop(self, object_id: ObjectId) -> None:
@@ -356,7 +353,7 @@ class Tracker:
         rules = self._syncs.get(record.sync_id)
         if rules is None:
             return
-        ignored = ignored_pointers(rules.ignore, object_id)
+        ignored = record.desired.left
         judgement = judge(
             record.applied,
             event_type,
@@ -376,11 +373,9 @@ class Tracker:
         rules = self._syncs.get(record.sync_id)
         if rules is None:
             return
-        if judgement.released and obj is not None:
-            record.leave = tuple(sorted({*record.leave, *judgement.released}))
-            if judgement.verdict is Verdict.IGNORE:
-                # The new ownership is as it should be: it is the state that later events are compared with.
-                record.applied = applied_of(obj)
+        if judgement.released and obj is not None and judgement.verdict is Verdict.IGNORE:
+            # The new ownership is as it should be: it is the state that later events are compared with.
+            record.applied = applied_of(obj)
         verdict = judgement.verdict
         if verdict in {Verdict.IGNORE, Verdict.TERMINATING} or rules.mode is DriftMode.IGNORE:
             return
@@ -475,7 +470,6 @@ class Tracker:
             rules=rules,
             desired=record.desired,
             applied=record.applied,
-            leave=record.leave,
             judgement=activity.judgement,
             changes=activity.changes,
             seen_at=activity.seen_at or self._clock.now(),

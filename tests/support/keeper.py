@@ -27,7 +27,7 @@ from ocisync.cluster.watch import WatchGroup
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import Unavailable
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId, gvk_of, id_of
-from ocisync.model.spec import DriftMode, IgnoreRule
+from ocisync.model.spec import DriftMode
 
 
 class SystemClock:
@@ -69,9 +69,9 @@ class Keeper:
         self._stop = StopToken()
         self._thread = threading.Thread(target=self.tracker.serve, args=(self._stop,), daemon=True)
 
-    def start(self, *, mode: DriftMode = DriftMode.CORRECT, ignore: tuple[IgnoreRule, ...] = ()) -> None:
+    def start(self, *, mode: DriftMode = DriftMode.CORRECT) -> None:
         """Take up the sync and start to keep it."""
-        self.rules = replace(self.rules, mode=mode, ignore=ignore)
+        self.rules = replace(self.rules, mode=mode)
         self.tracker.set_sync(self.rules)
         self._thread.start()
 
@@ -144,12 +144,11 @@ def keeping(
     namespace: str,
     *,
     mode: DriftMode = DriftMode.CORRECT,
-    ignore: tuple[IgnoreRule, ...] = (),
     user_agent: str = "ocisync-keeper",
 ) -> Iterator[Keeper]:
     """A started keeper for a block."""
     keeper = Keeper(kubeconfig, namespace, user_agent)
-    keeper.start(mode=mode, ignore=ignore)
+    keeper.start(mode=mode)
     try:
         yield keeper
     finally:

@@ -16,7 +16,6 @@ from ocisync.cluster.drift import (
     attribute,
     describe,
     field_changes,
-    ignored_pointers,
     judge,
     judge_look,
     order_changes,
@@ -25,7 +24,7 @@ from ocisync.cluster.drift import (
 from ocisync.cluster.fields import owned_paths
 from ocisync.cluster.memory import applied_of, seen_of
 from ocisync.model.resource import JsonObject, ObjectId
-from ocisync.model.spec import PART_OF_LABEL, IgnoreRule
+from ocisync.model.spec import PART_OF_LABEL
 from tests.unit.cluster.objects import IMAGE, LABEL, OURS, REPLICAS, SPEC, SYNC, T0, T1, WEB, entry, live, ours
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -112,16 +111,6 @@ def test_ignored_paths_are_left_to_others() -> None:
     obj = live(WITHOUT_REPLICAS, entry("tool", REPLICAS), version=11, generation=2)
     assert judged(obj, ignored=("/spec/replicas",)).verdict is Verdict.IGNORE
     assert judged(obj, ignored=("/spec/other",)).verdict is Verdict.DRIFT
-
-
-def test_ignore_rules_select_objects_by_their_parts() -> None:
-    rules = (
-        IgnoreRule("apps", "Deployment", "", "", ("/spec/replicas",)),
-        IgnoreRule("", "", "", "web", ("/a",)),
-        IgnoreRule("", "ConfigMap", "", "", ("/data",)),
-        IgnoreRule("apps", "Deployment", "other", "", ("/b",)),
-    )
-    assert ignored_pointers(rules, WEB_ID) == ("/spec/replicas", "/a")
 
 
 def test_the_manager_is_the_holder_of_a_lost_path_and_the_time_is_its_entrys() -> None:

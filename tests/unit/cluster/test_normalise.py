@@ -104,7 +104,7 @@ def test_targets_of_an_autoscaler_are_marked() -> None:
     }  # fmt: skip
     web: JsonObject = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}
     result = prepare([manifest(hpa), manifest(web)], TARGET, lambda *_: True)
-    assert {one.id.name: one.scaled for one in result.desired} == {"h": False, "web": True}
+    assert {one.id.name: one.left for one in result.desired} == {"h": (), "web": ("/spec/replicas",)}
 
 
 def test_annotations_are_read() -> None:

@@ -83,7 +83,7 @@ def test_what_kubectl_apply_wrote_becomes_ours() -> None:
 
 def test_replicas_are_not_taken_over_where_an_autoscaler_will_hold_them() -> None:
     live = obj(entry("kubectl-client-side-apply", fields={"f:spec": {"f:replicas": {}, "f:paused": {}}}))
-    patch = take_over_patch(live, keep_replicas=True)
+    patch = take_over_patch(live, leave=("/spec/replicas",))
     assert patch is not None
     assert patch[1]["value"][0]["fieldsV1"] == {"f:spec": {"f:paused": {}}}
 
