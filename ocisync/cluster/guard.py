@@ -34,10 +34,14 @@ class Loss:
 
 
 def allowance(guard: Guard, owned: int) -> int:
-    """How many of `owned` objects one plan may delete unasked: percentages are rounded up and never below 5 objects."""
+    """How many of `owned` objects one plan may delete unasked.
+
+    A number counts as it is. A percentage is rounded up and never below 5 objects, but 0 % is none.
+    """
     text = guard.max_prune.strip()
     if text.endswith("%"):
-        return max(_NEVER_BELOW, math.ceil(owned * int(text[:-1]) / 100))
+        percent = int(text[:-1])
+        return max(_NEVER_BELOW, math.ceil(owned * percent / 100)) if percent else 0
     return int(text)
 
 
