@@ -224,15 +224,15 @@ class _Publisher:
 
         self._progress(Step.COMPARE, f"comparing with {self._store.repository}")
         current = {tag: self._current(tag) for tag in wanted.all}
-        raw, target = self._target(built, wanted, current)
-        tags = self._tags(wanted, current, target, tree)
-        claims = self._claims(tree, tags)
         skipped = self._skip(built, wanted, current) if request.if_changed else None
-        if skipped is not None:
+        if skipped is not None:  # before tags are judged: none would move
             kept, found = skipped
             self._notes.append(f"{kept.descriptor.digest} has equal content and is kept")
             result = self._result(tree, built, kept.descriptor.digest, wanted.typed, found, warnings, objects)
             return replace(result, revision=kept.annotations.get(REVISION, ""))
+        raw, target = self._target(built, wanted, current)
+        tags = self._tags(wanted, current, target, tree)
+        claims = self._claims(tree, tags)
 
         signatures = self._existing_signatures(target, claims)
         if not request.dry_run:
@@ -348,8 +348,10 @@ class _Publisher:
         if manifest is None or not self._has_content(manifest, built):
             return None
         signers, digest = self._request.signers, manifest.descriptor.digest
-        found = sign.find_signers(self._store, digest, signers, wanted.typed, self._budget())
-        if len(found) < len({signer.fingerprint for signer in signers}):
+        found = sign.find_signers(self._store, digest, signers, wanted.typed, self._budget(), self._now)
+        there = {(signature.signer, signature.format) for signature in found}
+        formats = sign.formats_of(with_legacy=self._request.legacy_signature)
+        if not there >= {(signer.fingerprint, form) for signer in signers for form in formats}:
             return None
         return manifest, found
 

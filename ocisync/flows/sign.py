@@ -130,13 +130,13 @@ def find_signatures(
 
 
 def find_signers(
-    store: Store, digest: str, signers: Sequence[Signer], tags: Sequence[str], budget: EvidenceBudget
+    store: Store, digest: str, signers: Sequence[Signer], tags: Sequence[str], budget: EvidenceBudget, now: datetime
 ) -> tuple[Signature, ...]:
-    """Which of our keys have signed a digest for this repository and these tags, whatever revision they named."""
+    """Our keys' signatures for this repository and these tags, whatever revision they name; none that has ended."""
     if not signers:
         return ()
     keys = [signer.public for signer in signers]
-    found: dict[str, Signature] = {}
+    found: Signatures = {}
     for raw in collect(store, digest, budget=budget).items:
         evidence = examine(raw, keys, digest)
         if (
@@ -145,10 +145,16 @@ def find_signers(
             and evidence.subject == digest
             and evidence.claim(CLAIM_REPOSITORY) == store.repository
             and set(tags) <= set(evidence.claim(CLAIM_TAGS).split())
+            and not _has_ended(evidence, now)
         ):
             signature = Signature(evidence.signer, evidence.format, evidence.source, made=False)
-            found.setdefault(evidence.signer, signature)
+            found.setdefault((evidence.signer, evidence.format), signature)
     return tuple(found.values())
+
+
+def _has_ended(evidence: Evidence, now: datetime) -> bool:
+    end = evidence.claim(CLAIM_EXPIRES)
+    return bool(end) and (not end.isascii() or not end.isdigit() or len(end) > 15 or int(end) <= now.timestamp())
 
 
 def _names_repository(evidence: Evidence, repository: str) -> bool:
@@ -210,7 +216,7 @@ def sign_legacy(store: Store, subject: Descriptor, signer: Signer, claims: Mappi
         put_missing(store, Descriptor(OCI_CONFIG, sha256_digest(config), len(config)), config)
         store.put_manifest(raw, OCI_MANIFEST, tag)
         stored = _manifest_bytes(store, tag)
-        if stored is not None and signature.layer.digest.encode() in stored:
+        if stored is not None and legacy.holds(stored, signature):
             return Signature(signer.fingerprint, SignatureFormat.LEGACY, sha256_digest(stored), made=True)
     raise Unavailable(f"tag {tag} lost our signature {_LEGACY_ATTEMPTS} times: other writers are active", hint="retry")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from ocisync.model.descriptor import OCI_INDEX, Descriptor
@@ -33,6 +34,7 @@ from ocisync.oci.retry import RetryPlan
 from ocisync.oci.store import Manifest, PutResult, Referrers
 
 ATTACH_ROUNDS = 10
+REFERRER_PAGES = 50  # registries give 100 entries and more at once; a page may take as long as it likes to come
 SETTLE_S = 0.1  # how long a rival's update of the fallback index may take to overwrite ours
 
 # Registries without the API answer in many ways; some front ends answer 200 with a web page.
@@ -75,6 +77,7 @@ def _from_api(store: ReferrerStore, digest: str) -> Referrers | None:
     entries: list[object] = []
     what = f"referrers of {store.repository}@{digest}"
     first = True
+    pages = 0
     try:
         for answer in store.referrers_page(digest):
             if media_type_of(answer.header("content-type")) not in INDEX_TYPES:
@@ -83,13 +86,18 @@ def _from_api(store: ReferrerStore, digest: str) -> Referrers | None:
                 raise Refused(f"{what}: a page is no index", reason=BAD_ARTIFACT)
             entries += index_entries(parse_json(answer.body, what), what)
             first = False
-            if len(entries) > EVIDENCE_DESCRIPTORS:
+            pages += 1
+            if len(entries) > EVIDENCE_DESCRIPTORS or pages >= REFERRER_PAGES:
                 break
-    except _NO_API:
+    except _NO_API as error:
+        if error.reason == "TooLarge":
+            # More than is read, which is not the same as nothing: signatures may be in what was left out.
+            return replace(_bounded(entries, what, api=True), truncated=True, problems=(error.message,))
         if first:
             return None
         raise
-    return _bounded(entries, what, api=True)
+    listed = _bounded(entries, what, api=True)
+    return replace(listed, truncated=listed.truncated or pages >= REFERRER_PAGES)
 
 
 def _from_tag(store: ReferrerStore, digest: str) -> Referrers:

@@ -32,7 +32,7 @@ from ocisync.model.descriptor import (
 from ocisync.model.digest import is_digest, sha256_digest
 from ocisync.model.errors import Finding, InvalidInput, Refused, UsageError
 from ocisync.model.tree import SourceTree
-from ocisync.pack.tar import gzip, write_tar
+from ocisync.pack.tar import count_entries, gzip, write_tar
 
 _IGNORE_HINT = "push a smaller directory, or list what is no manifest in .ocisyncignore"
 _OWN_ANNOTATIONS = {CREATED: "the commit time", REVISION: "--ref", SOURCE: "--source"}
@@ -137,6 +137,13 @@ def _check_caps(tree: SourceTree, tar_bytes: int, layer_bytes: int) -> None:
     ]
     if findings:
         raise InvalidInput(str(findings[0]), findings=tuple(findings), hint=_IGNORE_HINT)
+    entries = count_entries(tree.files)
+    if entries > limits.UNPACKED_ENTRIES:
+        raise InvalidInput(
+            f"the directory packs to {entries} tar entries (files, directories, long names), more than the limit of"
+            f" {limits.UNPACKED_ENTRIES}",
+            hint=_IGNORE_HINT,
+        )
     if layer_bytes > limits.LAYER_BYTES or tar_bytes > limits.UNPACKED_BYTES:
         raise InvalidInput(
             f"the directory packs to {layer_bytes} bytes ({tar_bytes} unpacked): more than an artifact may hold",

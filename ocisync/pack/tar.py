@@ -41,6 +41,12 @@ def write_tar(files: Sequence[TreeFile]) -> bytes:
     return bytes(out)
 
 
+def count_entries(files: Sequence[TreeFile]) -> int:
+    """How many headers `write_tar` writes: the number that a reader counts and caps."""
+    paths = {file.path for file in files} | {f"{parent}/" for file in files for parent in _parents(file.path)}
+    return len(paths) + sum(1 for path in paths if _needs_pax(path.encode()))
+
+
 def gzip(data: bytes) -> bytes:
     """Compress. Equal input gives equal output for equal zlib builds; only the tar's own digest is promised."""
     deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -75,13 +81,17 @@ def _parents(path: str) -> Iterator[str]:
 
 def _add_entry(out: bytearray, path: str, data: bytes, mode: int, kind: bytes) -> None:
     name = path.encode()
-    if len(name) > NAME_BYTES or not name.isascii():
+    if _needs_pax(name):
         record = _pax_record(b"path", name)
         out += _header(b"././@PaxHeader", len(record), 0o644, b"x")
         _add_padded(out, record)
         name = path.encode("ascii", "replace")[:NAME_BYTES]
     out += _header(name, len(data), mode, kind)
     _add_padded(out, data)
+
+
+def _needs_pax(name: bytes) -> bool:
+    return len(name) > NAME_BYTES or not name.isascii()
 
 
 def _add_padded(out: bytearray, data: bytes) -> None:

@@ -92,6 +92,14 @@ def merge(existing: bytes | None, new: LegacySignature) -> tuple[bytes, bytes]:
     return _compact(document), config
 
 
+def holds(raw: bytes, signature: LegacySignature) -> bool:
+    """Tell whether a signature manifest has exactly this signature; two keys may have signed one payload."""
+    try:
+        return signature.layer.as_dict() in _signature_manifest(raw)["layers"]
+    except Malformed:
+        return False
+
+
 def parse(payload: bytes) -> LegacyPayload:
     """Read signed bytes.
 

@@ -17,6 +17,7 @@ from ocisync.model.evidence import SignatureFormat
 from ocisync.model.ref import legacy_signature_tag
 from ocisync.model.tree import SourceTree
 from ocisync.oci.evidence import EvidenceBudget, collect
+from ocisync.oci.store import PutResult
 from ocisync.pack.artifact import BuiltArtifact, build
 from ocisync.pack.tar import write_tar
 from ocisync.signing.check import examine
@@ -475,3 +476,52 @@ def test_a_claim_that_is_not_text_is_refused_before_anything_is_written(store: M
     with pytest.raises(UsageError, match="bad claim 'x'"):
         push(store, signers=(key,), claims={"x": "\udcff"})
     assert store.writes == []
+
+
+def test_if_changed_keeps_a_version_tag_of_equal_content_from_another_commit(store: MemoryStore, key: Signer) -> None:
+    first = push(store, None, "1.0.0", signers=(key,))
+    store.heal()
+    result = push(store, later(), "1.0.0", signers=(key,), if_changed=True)
+    assert (result.unchanged, result.digest, store.writes) == (True, first.digest, [])
+    earlier = tree_of(FILES, commit="c" * 40, at=COMMIT_TIME - timedelta(hours=1))
+    push(store, None, "production", signers=(key,))
+    assert push(store, earlier, signers=(key,), if_changed=True).unchanged, "nothing moves, so nothing moves back"
+
+
+def test_if_changed_does_not_skip_a_missing_format_or_a_signature_that_has_ended(
+    store: MemoryStore, key: Signer
+) -> None:
+    first = push(store, signers=(key,), expires=COMMIT_TIME + timedelta(hours=2))
+    assert push(store, signers=(key,), if_changed=True).unchanged
+    assert not push(store, later(), signers=(key,), if_changed=True, legacy_signature=True).unchanged
+    assert push(store, signers=(key,), if_changed=True, legacy_signature=True, force_tag=True).unchanged
+    late = FixedClock(COMMIT_TIME + timedelta(hours=3))
+    old = MemoryStore()
+    first = push(old, signers=(key,), expires=COMMIT_TIME + timedelta(hours=2))
+    again = push(old, signers=(key,), if_changed=True, clock=late)
+    assert not again.unchanged
+    assert again.digest == first.digest
+    assert len(signatures(old, again.digest, key)) == 2
+
+
+def test_a_legacy_signature_that_a_rival_undid_is_written_again_though_another_key_signed_the_same_payload(
+    store: MemoryStore, key: Signer
+) -> None:
+    tag = legacy_signature_tag(push(store).digest)
+    other = generate()
+    push(store, signers=(other,), legacy_signature=True)
+    undone = store.tag_digests[tag]
+    put = store.put_manifest
+    rivals = [undone]
+
+    def put_and_lose(raw: bytes, media_type: str, ref: str) -> PutResult:
+        result = put(raw, media_type, ref)
+        if ref == tag and rivals:
+            store.tag_digests[tag] = rivals.pop()
+        return result
+
+    store.put_manifest = put_and_lose  # type: ignore[method-assign]  # a rival between our write and our read
+    push(store, signers=(key,), legacy_signature=True)
+    layers = json.loads(store.manifests[store.tag_digests[tag]])["layers"]
+    assert len({layer["digest"] for layer in layers}) == 1, "one payload"
+    assert len(layers) == 2, "signed by both keys"

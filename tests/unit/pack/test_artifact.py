@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from ocisync.model import limits
 from ocisync.model.descriptor import FLUX_CONFIG, FLUX_LAYER, OCI_INDEX, OCI_MANIFEST, Descriptor
 from ocisync.model.digest import sha256_digest
 from ocisync.model.errors import InvalidInput, Refused, UsageError
 from ocisync.pack.artifact import build, check_config, parse_manifest
-from ocisync.pack.untar import unpack
+from ocisync.pack.tar import count_entries, gzip, write_tar
+from ocisync.pack.untar import Caps, read_layer, unpack
 from tests.support.artifacts import artifact, tree_of, verified
 
 FILES = {"a.yaml": "kind: Namespace\n", "b/c.yaml": "kind: Service\n"}
@@ -138,3 +140,20 @@ def test_the_manifest_for_another_compression_of_the_same_tar_differs_in_the_lay
     expected = json.loads(built.manifest) | {"layers": [other.as_dict()]}
     assert json.loads(built.manifest_with_layer(other)) == expected
     assert built.manifest_with_layer(built.layer_descriptor) == built.manifest
+
+
+def test_more_entries_than_an_agent_unpacks_are_refused_when_packed() -> None:
+    # Each file has a directory of its own, and names that are not ASCII need a second header.
+    files = {f"ü{number}/a": b"" for number in range(limits.UNPACKED_ENTRIES // 4 + 1)}
+    with pytest.raises(InvalidInput, match="tar entries"):
+        build(tree_of(files))
+
+
+@pytest.mark.parametrize("path", ["a", "a/b/c", "ü/b", "d/" * 20 + "n" * 90])
+def test_entries_are_counted_as_a_reader_counts_them(path: str) -> None:
+    files = tree_of({path: b"x"}).files
+    count = count_entries(files)
+    layer = gzip(write_tar(files))
+    assert read_layer(layer, Caps(entries=count))[0] == files
+    with pytest.raises(Refused, match=f"more than {count - 1} entries"):
+        read_layer(layer, Caps(entries=count - 1))
