@@ -71,12 +71,9 @@ def test_a_request_is_acknowledged() -> None:
     assert status["lastHandledReconcileAt"] == "now"
 
 
-JSON = st.recursive(
-    st.integers() | st.text() | st.booleans(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
-    max_leaves=12,
-)
-OBJECTS = st.dictionaries(st.text(max_size=3), JSON, max_size=4)
+KEYS = st.sampled_from("abc")
+LEAVES = st.integers(0, 2) | st.lists(st.integers(0, 2), max_size=2)
+OBJECTS = st.dictionaries(KEYS, LEAVES | st.dictionaries(KEYS, LEAVES | st.dictionaries(KEYS, LEAVES, max_size=2)))
 
 
 def apply(target: Any, patch: Any) -> Any:

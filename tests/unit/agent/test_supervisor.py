@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import threading
+
+from ocisync.agent.supervisor import Group, Supervisor
+from ocisync.kit.stop import StopToken
+
+
+class Recorder:
+    """Groups that say when they start and stop."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def group(self, name: str, stop: StopToken) -> Group:
+        ended = threading.Event()
+
+        def loop() -> None:
+            ended.wait(10)
+            self.said.append(f"{name} loop ended")
+
+        def end() -> None:
+            self.said.append(f"stop {name}")
+            ended.set()
+
+        return Group(name, [(name, loop)], start=lambda: self.said.append(f"start {name}"), stop=end)
+
+
+def test_groups_start_in_order_and_stop_in_reverse() -> None:
+    stop, recorder = StopToken(), Recorder()
+    last = Group("last", start=stop.stop)
+    code = Supervisor([recorder.group("a", stop), recorder.group("b", stop), last], stop).run()
+    assert code == 0
+    assert recorder.said == ["start a", "start b", "stop b", "b loop ended", "stop a", "a loop ended"]
+
+
+def test_a_thread_that_dies_ends_everything_with_an_error() -> None:
+    stop, recorder = StopToken(), Recorder()
+
+    def dies() -> None:
+        raise ValueError("a defect")
+
+    code = Supervisor([recorder.group("a", stop), Group("bad", [("bad", dies)])], stop).run()
+    assert code == 1
+    assert recorder.said[-1] == "a loop ended"
+
+
+def test_a_thread_that_returns_unasked_counts_as_dead() -> None:
+    stop = StopToken()
+    assert Supervisor([Group("short", [("short", lambda: None)])], stop).run() == 1
+
+
+def test_a_thread_that_hangs_is_not_waited_for_endlessly() -> None:
+    stop, release = StopToken(), threading.Event()
+
+    def hangs() -> None:
+        release.wait(30)
+
+    hang = Group("hang", [("hang", hangs)], grace_s=0.05)
+    assert Supervisor([hang, Group("last", start=stop.stop)], stop).run() == 0
+    release.set()
+
+
+def test_a_defect_elsewhere_can_be_reported() -> None:
+    stop = StopToken()
+    supervisor = Supervisor([], stop)
+    threading.Timer(0.05, lambda: supervisor.crashed("watch", ValueError("a defect"))).start()
+    assert supervisor.run() == 1
