@@ -86,7 +86,8 @@ def _spec() -> JsonObject:
             "maxPrune": {
                 "x-kubernetes-int-or-string": True,
                 "default": "50%",
-                "description": "Most deletions and recreations: a number, or a percentage (never below 5 objects); 0 and 0% let none pass.",
+                "description": "Most deletions and recreations: a number, or a percentage (never below 5 objects); "
+                "0 and 0% let none pass.",
             },
             "protect": many(
                 "Kinds never deleted without approval: Kind or Kind.group.",
