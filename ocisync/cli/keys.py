@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import click
@@ -82,10 +84,10 @@ def generate(name: str, algorithm: str, key_format: str, force: bool, form: str,
         text=lambda: f"{private}  keep it secret\n{public}  hand it out\n{signer.fingerprint}",
     )
     if not quiet and form == "text":
-        output.hint_text(f"ocisync push PATH oci://HOST/REPOSITORY:TAG --sign-key {private}")
-        output.hint_text(
-            f"kubectl -n ocisync-system create secret generic {private.stem}-pub --from-file=cosign.pub={public}"
-        )
+        output.hint_text(f"ocisync push PATH oci://HOST/REPOSITORY:TAG --sign-key {shlex.quote(str(private))}")
+        secret = re.sub("[^a-z0-9]+", "-", private.stem.lower()).strip("-") or "key"
+        source = shlex.quote(f"cosign.pub={public}")
+        output.hint_text(f"kubectl -n ocisync-system create secret generic {secret}-pub --from-file={source}")
 
 
 @command.command("show")

@@ -359,13 +359,10 @@ class _Publisher:
 
     def _upload(self, built: BuiltArtifact, raw: bytes, target: Descriptor) -> None:
         self._progress(Step.UPLOAD, f"uploading {target.digest}")
+        # Looked for each time: a registry may have lost a blob of a manifest that it still has.
         if target.digest == built.descriptor.digest:
-            # Looked for each time: a registry may have lost a blob of a manifest that it still has.
-            for descriptor, data in (
-                (built.layer_descriptor, built.layer),
-                (built.config_descriptor, built.config),
-            ):
-                self._wrote |= sign.put_missing(self._store, descriptor, data)
+            self._wrote |= sign.put_missing(self._store, built.layer_descriptor, built.layer)
+        self._wrote |= sign.put_missing(self._store, built.config_descriptor, built.config)
         if self._store.resolve(target.digest) is None:
             self._store.put_manifest(raw, OCI_MANIFEST, target.digest)
             self._wrote = True

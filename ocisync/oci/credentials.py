@@ -311,6 +311,8 @@ def default_credentials(
             data = path.read_bytes()
         except OSError as error:
             if config_file is None:
+                if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                    warn(f"cannot read registry config {path}: {error.strerror}; going on without it")
                 continue
             raise UsageError(f"cannot read registry config {path}: {error.strerror}") from error
         config = parse_docker_config(data, str(path))

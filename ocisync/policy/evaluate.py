@@ -19,7 +19,7 @@ from ocisync.model.descriptor import CLAIM_REVISION
 from ocisync.model.evidence import Evidence
 from ocisync.policy.explain import signing_hint
 from ocisync.policy.requirements import Check, Context, Subject, believable_sequence, checks
-from ocisync.policy.rules import Deny, Mode, TrustRules
+from ocisync.policy.rules import Deny, Mode, TrustRules, commit_of
 from ocisync.policy.select import Selection
 
 __all__ = ["Subject", "judge"]
@@ -231,8 +231,7 @@ def _trusted_only(evidence: Sequence[Evidence], rules: Sequence[TrustRules]) -> 
 def _same_revision(revision: str, listed: str) -> bool:
     if "@" in listed:
         return revision == listed
-    commit = listed.removeprefix("sha1:")
-    return revision.rpartition("@")[2].removeprefix("sha1:").removesuffix("-dirty") == commit
+    return commit_of(revision) == commit_of(listed)
 
 
 def _distrust(message: str) -> Verdict:

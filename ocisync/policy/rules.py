@@ -238,6 +238,11 @@ def canonical_repository(name: str) -> str:
     return host.lower() + slash + path
 
 
+def commit_of(revision: str) -> str:
+    """The commit in a revision, or in a bare commit; `sha256:` in repositories of that format."""
+    return revision.rpartition("@")[2].removeprefix("sha1:").removeprefix("sha256:").removesuffix("-dirty")
+
+
 def _refuse_later(spec: Fields) -> None:
     later = "not supported by this version of ocisync"
     for _, _item in spec.items("attestations", _LIST_COUNT):
@@ -361,7 +366,7 @@ def _deny(spec: Fields) -> Deny:
             raise InvalidInput(f"{where}: expected sha256: and 64 lower-case hex characters, found {text[:100]!r}")
     revisions = fields.texts("revisions", _LIST_COUNT)
     for where, text in revisions:
-        if not _COMMIT.match(text.rpartition("@")[2].removeprefix("sha1:").removesuffix("-dirty")):
+        if not _COMMIT.match(commit_of(text)):
             raise InvalidInput(
                 f"{where}: {text[:100]!r} names no commit", hint="write <ref>@sha1:<40 hex> or the bare commit"
             )

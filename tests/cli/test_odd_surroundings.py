@@ -119,3 +119,10 @@ def test_control_characters_of_foreign_text_never_reach_a_terminal(cli: Cli, san
 def test_an_error_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
     output.error_text("a\n::warning::b\x1b[2J ü")
     assert capsys.readouterr().err == "error: a\\n::warning::b\\x1b[2J ü\n"
+
+
+def test_a_hint_can_be_typed_as_it_is_whatever_the_key_is_called(cli: Cli) -> None:
+    ran = cli("keys", "generate", "My Key_ü")
+    assert ran.exit_code == 0
+    assert "--sign-key 'My Key_ü.key'" in ran.err
+    assert "secret generic my-key-pub --from-file='cosign.pub=My Key_ü.pub'" in ran.err

@@ -525,3 +525,12 @@ def test_a_legacy_signature_that_a_rival_undid_is_written_again_though_another_k
     layers = json.loads(store.manifests[store.tag_digests[tag]])["layers"]
     assert len({layer["digest"] for layer in layers}) == 1, "one payload"
     assert len(layers) == 2, "signed by both keys"
+
+
+def test_a_lost_config_is_restored_also_under_a_manifest_of_another_compression(store: MemoryStore) -> None:
+    built = build(tree_of(FILES))
+    manifest, layer = other_compression(built, tree_of(FILES))
+    digest = place(store, manifest, built.config, layer, "v1.0.0")
+    del store.blobs[built.config_descriptor.digest]
+    assert push(store, None, "v1.0.0").digest == digest
+    assert built.config_descriptor.digest in store.blobs

@@ -258,3 +258,11 @@ def test_a_named_config_file_must_exist_and_is_the_only_one(tmp_path: Path) -> N
     assert named.find("r.example", "x") is None
     with pytest.raises(UsageError, match="missing"):
         default_credentials("r.example", environ, config_file=tmp_path / "missing.json")
+
+
+def test_a_usual_file_that_cannot_be_read_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    warnings: list[str] = []
+    environ = {"DOCKER_CONFIG": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "none")}
+    assert default_credentials("r.example", environ, warn=warnings.append).find("r.example", "x") is None
+    assert warnings == [f"cannot read registry config {tmp_path / 'config.json'}: Is a directory; going on without it"]

@@ -367,3 +367,10 @@ def test_the_json_explanation_has_the_same_content() -> None:
     shown = as_json(verdict)
     assert (shown["allowed"], shown["reason"], shown["signers"]) == (True, "Verified", ["ci"])
     assert len(shown["steps"]) == len(verdict.steps)
+
+
+@pytest.mark.parametrize("listed", ["{}", "sha256:{}", "main@sha256:{}", "{}-dirty"])
+def test_a_denied_commit_of_a_sha256_repository_is_denied(listed: str) -> None:
+    commit = "c" * 64
+    made = bundle_of(CI, with_claims=claims(revision=f"main@sha256:{commit}"))
+    assert judged([policy(deny={"revisions": [listed.format(commit)]})], made).distrusted
