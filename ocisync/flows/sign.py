@@ -223,10 +223,7 @@ def sign_legacy(store: Store, subject: Descriptor, signer: Signer, claims: Mappi
 
 def put_missing(store: Store, descriptor: Descriptor, data: bytes) -> bool:
     """Upload a blob unless the repository has it; True if it was uploaded."""
-    if store.has_blob(descriptor.digest):
-        return False
-    store.put_blob(descriptor, data)
-    return True
+    return store.put_blob(descriptor, data)
 
 
 def formats_of(*, with_legacy: bool) -> tuple[SignatureFormat, ...]:

@@ -213,8 +213,8 @@ class RegistryStore:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> None:
-        """Upload a blob unless the repository has it.
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
+        """Upload a blob unless the repository has it; True if it was uploaded.
 
         Uploading what is there already is not only waste: distribution 2 rewrites the file in place and for a moment
         refuses manifests that name the blob.
@@ -223,8 +223,9 @@ class RegistryStore:
         if isinstance(data, bytes) and (len(data), sha256_digest(data)) != (descriptor.size, descriptor.digest):
             raise Refused(f"blob {descriptor.digest} for {self.repository} is not what its descriptor says")
         if self.has_blob(descriptor.digest):
-            return
+            return False
         Upload(self._transport, self._call, descriptor, data).run(lambda: self._arrived(descriptor.digest))
+        return True
 
     def _arrived(self, digest: str) -> bool:
         """Whether a blob exists, in one request: retries belong to the upload around it."""

@@ -83,8 +83,11 @@ class Store(Protocol):
         """Tell whether the repository has a blob."""
         ...
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> None:
-        """Upload a blob unless the repository has it; a file must be seekable to survive a lost connection."""
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
+        """Upload a blob unless the repository has it; True if it was uploaded.
+
+        A file must be seekable to survive a lost connection.
+        """
         ...
 
     def mount_blob(self, digest: str, from_repository: str) -> bool:

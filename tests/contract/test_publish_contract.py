@@ -49,9 +49,11 @@ class Watched:
             raise Unavailable(f"killed at {what}")
         self.writes.append(what)
 
-    def put_blob(self, descriptor: Descriptor, data: bytes) -> None:
+    def put_blob(self, descriptor: Descriptor, data: bytes) -> bool:
+        if self._store.has_blob(descriptor.digest):
+            return False
         self._write("blob")
-        self._store.put_blob(descriptor, data)
+        return self._store.put_blob(descriptor, data)
 
     def put_manifest(self, raw: bytes, media_type: str, ref: str) -> PutResult:
         self._write(f"manifest {ref}")

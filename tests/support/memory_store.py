@@ -81,11 +81,14 @@ class MemoryStore:
     def has_blob(self, digest: str) -> bool:
         return digest in self.blobs
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> None:
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
+        if descriptor.digest in self.blobs:
+            return False
         content = data if isinstance(data, bytes) else data.read()
         assert sha256_digest(content) == descriptor.digest
         self._write(f"blob {descriptor.digest}")
         self.blobs[descriptor.digest] = content
+        return True
 
     def mount_blob(self, digest: str, from_repository: str) -> bool:
         return False
