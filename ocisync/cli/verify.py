@@ -13,6 +13,7 @@ import click
 
 from ocisync.cli import output, secrets
 from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.model.artifact import VerdictReason
 from ocisync.model.errors import InvalidInput, NotFound, UsageError
 from ocisync.model.limits import MIB
 from ocisync.model.ref import Reference, parse_reference
@@ -123,7 +124,11 @@ def _verify(
 
 
 def _text(answer: JsonObject) -> str:
-    lines = [f"verified  {answer['repository']}@{answer['digest']}", f"signed by {', '.join(answer['signers'])}"]
+    name = f"{answer['repository']}@{answer['digest']}"
+    if answer["reason"] != VerdictReason.VERIFIED:
+        # A policy with mode Warn lets it pass; nothing was proven.
+        return output.plain(f"NOT verified  {name}: {answer['message']}")
+    lines = [f"verified  {name}", f"signed by {', '.join(answer['signers'])}"]
     if answer["revision"]:
         lines.append(f"revision  {output.plain(answer['revision'])}")
     return "\n".join(lines)

@@ -126,3 +126,23 @@ def test_a_tag_that_does_not_exist_is_exit_code_5(cli: Cli, target: str) -> None
     ran = cli("inspect", f"{target}:nothing")
     assert ran.exit_code == 5
     assert "nothing" in ran.errors[0]
+
+
+def test_what_only_a_warning_policy_lets_pass_is_not_called_verified(pushed: Ran, cli: Cli, target: str) -> None:
+    assert cli("keys", "generate", "other").exit_code == 0
+    policy = {
+        "apiVersion": "ocisync.dev/v1alpha1",
+        "kind": "TrustPolicy",
+        "metadata": {"name": "trial"},
+        "spec": {
+            "match": [{"repository": target}],
+            "authorities": [{"name": "other", "key": {"pem": Path("other.pub").read_text()}}],
+            "threshold": 1,
+            "mode": "Warn",
+        },
+    }
+    Path("policy.yaml").write_text(yamlio.dump(policy))
+    ran = cli("verify", f"{target}:1.0.0", "--policy", "policy.yaml")
+    assert ran.exit_code == 0, ran.err
+    assert ran.out.startswith("NOT verified  ")
+    assert "mode Warn" in ran.out
