@@ -22,7 +22,8 @@ _REDACTIONS = (
         re.compile(r"(?i)(\b(?:password|passwd|secret|token|api[_-]?key|authorization)\b\"?\s*[=:]\s*\"?)[^\s\",;&]+"),
         r"\1[redacted]",
     ),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@"), r"\1"),
+    # Schemes are short; without a bound, long foreign text without any :// would take quadratic time.
+    (re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@]+@"), r"\1"),
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
         "[redacted key]",
