@@ -43,6 +43,7 @@ from tests.support.sandboxes import SandboxCluster, SandboxRegistry
 REAL_FIXTURES = frozenset(
     {"cluster", "control_plane", "kwok", "distribution", "olareg", "start_distribution", "cosign", "image"}
 )
+CLUSTER_FIXTURES = frozenset({"cluster", "control_plane", "kwok"})
 REAL_VARIANTS = frozenset({"distribution", "olareg", "real"})
 
 # What a person's shell may hold and what must not decide a test.
@@ -91,6 +92,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Parametrised fixtures ask for their variant at run time, so only the parameter tells.
         if needs or any(isinstance(value, str) and value in REAL_VARIANTS for value in params):
             item.add_marker(pytest.mark.real)
+        if needs & CLUSTER_FIXTURES or "real" in [value for value in params if isinstance(value, str)]:
+            # One control plane is enough: with several workers, whatever needs it runs on the same one.
+            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session")
