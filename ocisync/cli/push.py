@@ -180,13 +180,15 @@ def _publish(
     clock = SystemClock()
     with output.progress(f"Publishing {targets[0].repository}", quiet=quiet) as step:
         step("reading files")
-        tree = publish.read_source(source, clock)
+        # Git is another process: while it works, this one imports what speaks to the registry.
+        tree = Background(lambda: publish.read_source(source, clock), name="source")
         from ocisync.cli.registry import open_registry
 
+        store = open_registry(targets[0], **registry)
         result = publish.publish(
             publish.PublishRequest(
-                store=open_registry(targets[0], **registry),
-                source=tree,
+                store=store,
+                source=tree.result(),
                 clock=clock,
                 tags=tuple(dict.fromkeys(target.tag for target in targets if target.tag)),
                 signers=signers.result(),
