@@ -7,7 +7,7 @@ import random
 import time
 from pathlib import Path
 
-from tests.support.agent import Installation, Tenant, config_map
+from tests.support.agent import Installation, Tenant, config_map, running
 from tests.support.waiting import eventually
 
 OBJECTS = 1_000
@@ -56,3 +56,20 @@ def _artifact(half: str, generation: int) -> dict[str, object]:
 
 def _json(item: object) -> str:
     return json.dumps(item)
+
+
+def test_a_stop_in_the_middle_of_an_apply_is_clean_and_quick(
+    installation: Installation, tenant: Tenant, tmp_path: Path
+) -> None:
+    agent = installation.agent(tmp_path / "agent")
+    pushed = tenant.push(_artifact("a", 0))
+    tenant.write_sync()
+    with running(agent):
+        eventually(lambda: agent.logs("applying"), what="the apply begins", interval_s=0.01)
+        started = time.monotonic()
+        agent.stop()
+        assert time.monotonic() - started < 25
+        assert agent.logs("agent ended", exit_code="0")
+        agent.start()
+        tenant.wait_ready(pushed.descriptor.digest, timeout_s=120)
+        assert tenant.status()["inventory"]["objects"] == OBJECTS
