@@ -51,7 +51,7 @@ from ocisync.cluster.watch import GroupKind, KindWatch, WatchGroup, WatchHandler
 from ocisync.flows.localcopy import LocalCopies
 from ocisync.flows.memory import Ports
 from ocisync.flows.outcome import Outcome
-from ocisync.flows.reconcile import target_of
+from ocisync.flows.situation import target_of
 from ocisync.kit.log import logger
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import InvalidInput, OcisyncError
@@ -117,7 +117,11 @@ class Agent:
         corrections = Corrections(cluster, self._discovery, self._engine, self._target_by_id)
         reporter = Reporter(self._events.record, self.metrics, self._workshop.subject_of, self._object_subject)
         effects = Effects(
-            read=corrections.read, correct=corrections.correct, report=reporter.report, changed=self._health_moved
+            read=corrections.read,
+            correct=corrections.correct,
+            report=reporter.report,
+            changed=self._health_moved,
+            blind=_blind,
         )
         self._tracker = Tracker(self._clock, effects)
         self._supervisor = Supervisor(self._groups(), stop)
@@ -315,6 +319,13 @@ def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[],
         second()
 
     return call
+
+
+def _blind(kind: GroupKind, message: str) -> None:
+    if message:
+        _LOG.warning("drift of a kind cannot be seen", kind=str(kind), problem=message)
+    else:
+        _LOG.info("drift of a kind is seen again", kind=str(kind))
 
 
 def _no_progress(spec: SyncSpec, outcome: Outcome) -> None:

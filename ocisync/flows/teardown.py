@@ -13,7 +13,7 @@ from ocisync.cluster.engine import ApplyReport
 from ocisync.cluster.outcome import ErrorClass
 from ocisync.flows.memory import Memory, Ports
 from ocisync.flows.outcome import Done, Facts, Failed, Outcome, Reason, Waiting
-from ocisync.flows.reconcile import rules_of, target_of
+from ocisync.flows.situation import rules_of, target_of
 from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.spec import DeletionPolicy, SyncSpec
 

@@ -1,0 +1,242 @@
+"""Make a cluster equal to one judged artifact: parse, plan, make the way durable, write, say what is left to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from ocisync.cluster.apply import Action
+from ocisync.cluster.engine import ApplyReport, Settings
+from ocisync.cluster.guard import Guard
+from ocisync.cluster.memory import Applied
+from ocisync.cluster.normalise import ApplyMode, Prepared, Rejected
+from ocisync.cluster.outcome import ErrorClass, failed
+from ocisync.cluster.plan import Plan
+from ocisync.flows.content import Content
+from ocisync.flows.localcopy import Saved
+from ocisync.flows.memory import Enforced, Mark
+from ocisync.flows.outcome import Changes, Failed, ObjectFailure, Outcome, Reason, Stalled, Waiting
+from ocisync.flows.situation import End, Situation
+from ocisync.kit.backoff import jittered
+from ocisync.manifests.parse import parse_tree
+from ocisync.manifests.select import under
+from ocisync.model.errors import InvalidInput
+from ocisync.model.limits import STATUS_MESSAGE_BYTES
+from ocisync.model.resource import ObjectId
+from ocisync.model.spec import SelectorKind
+
+REJUDGE_S = 600.0  # signatures expire and age without any event
+_RETRY_CAP_S = 600.0
+_ENDING_LOOK_S = 3.0
+_NAMED = 3  # objects named in a message
+
+
+class Enforcer:
+    """Enforces for one pass."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._s = situation
+
+    def enforce(self, content: Content) -> Outcome:
+        """Plan, write, and remember the new state of things.
+
+        Raises:
+            End: the artifact is bad or its plan is held; nothing was written.
+            Unavailable, ClusterRefused: the API server.
+        """
+        facts, ports = content.facts, self._s.ports
+        prepared = self._prepared(content)
+        settings = Settings(
+            digest=facts.digest,
+            prune=self._s.spec.prune,
+            force=self._s.spec.force,
+            guard=Guard(self._s.spec.max_prune, self._s.spec.protect),
+            approved=self._s.spec.approved,
+        )
+        ports.tracker.begin_pass(self._s.target.sync_id)
+        try:
+            # Read after corrections have ended: they note new uids in the same inventory.
+            store = ports.engine.inventory(self._s.target)
+            plan = ports.engine.plan(prepared, self._s.target, store, settings)
+            if plan.held:
+                raise self._held(content, plan)
+            ports.stop.check()
+            self._accept(content)
+            self._announce(content, plan)
+            bodies = {one.id: one for one in prepared.desired}
+
+            def applied(object_id: ObjectId, answer: Applied) -> None:
+                ports.tracker.applied(self._s.target.sync_id, bodies[object_id], answer)
+
+            report = ports.engine.execute(
+                plan, prepared, self._s.target, store, settings,
+                on_applied=applied, on_deleting=lambda ids: ports.tracker.forget(self._s.target.sync_id, ids),
+                previous=lambda id_: ports.tracker.remembered(self._s.target.sync_id, id_),
+            )  # fmt: skip
+            self._forget(prepared, plan, report)
+        finally:
+            ports.tracker.end_pass(self._s.target.sync_id)
+            ports.watch()
+        return self._written(content, report)
+
+    def _prepared(self, content: Content) -> Prepared:
+        """Parse, select, normalise; what an older sync owns is left out."""
+        facts = content.facts
+        try:
+            objects = under(parse_tree(content.fetched.files), self._s.spec.path)
+        except InvalidInput as error:
+            failures = tuple(
+                ObjectFailure("", f"{item.file}:{item.line}", ErrorClass.PERMANENT.value, _short(item.message))
+                for item in error.findings
+            )
+            known = self._s.facts(verdict=content.verified.verdict, attempted=facts, failures=failures)
+            raise self._s.remember(facts.digest, Stalled(Reason.BAD_ARTIFACT, error.message, known)) from None
+        if self._s.spec.path and not objects:
+            known = self._s.facts(verdict=content.verified.verdict, attempted=facts)
+            message = f"spec.path {self._s.spec.path!r}: the artifact has no manifests there"
+            raise self._s.remember(facts.digest, Stalled(Reason.BAD_ARTIFACT, message, known))
+        self._s.rules("")
+        prepared = self._s.ports.engine.prepare(objects, self._s.target)
+        # What the artifact adopts is for the engine to judge, by the label that the object has.
+        wanted = [one.id for one in prepared.desired if not one.options.adopt]
+        claimed = self._s.ports.tracker.claim(self._s.target.sync_id, wanted)
+        if not claimed:
+            return prepared
+        conflicts = tuple(
+            Rejected(one.id, one.place, failed(ErrorClass.CONFLICT, "OwnedByOther", f"belongs to sync {owner}"))
+            for one in prepared.desired
+            if (owner := claimed.get(one.id)) is not None
+        )
+        desired = tuple(one for one in prepared.desired if one.id not in claimed)
+        return replace(prepared, desired=desired, rejected=(*prepared.rejected, *conflicts))
+
+    def _held(self, content: Content, plan: Plan) -> End:
+        facts = content.facts
+        failures = tuple(
+            ObjectFailure(str(loss.id), "", "Held", f"would be deleted{' and created anew' if loss.recreated else ''}")
+            for loss in plan.losses
+        )
+        verdict = content.verified.verdict
+        known = self._s.facts(verdict=verdict, attempted=facts, plan_hash=plan.hash, failures=failures)
+        command = f"ocisync approve {self._s.spec.name} --namespace {self._s.spec.namespace}"
+        message = f"{plan.held}; nothing of {facts.revision or facts.digest} is applied until: {command}"
+        return self._s.remember(facts.digest, Stalled(Reason.APPROVAL_REQUIRED, message, known))
+
+    def _accept(self, content: Content) -> None:
+        """Durable before the first write: the local copy, then the watermark."""
+        manifest, facts = content.verified.manifest, content.facts
+        saved = Saved(
+            repository=self._s.repository,
+            selector=self._s.spec.source.watermark_key,
+            media_type=manifest.descriptor.media_type,
+            manifest=manifest.raw,
+            config=content.fetched.config,
+            layer=content.fetched.layer,
+            evidence=content.judgement.evidence,
+        )
+        self._s.ports.copies.save(self._s.spec.key, saved)
+        if self._s.spec.source.kind is not SelectorKind.DIGEST:
+            self._s.ports.watermarks.accept(self._s.spec, Mark(content.verified.verdict.sequence, facts.digest))
+
+    def _announce(self, content: Content, plan: Plan) -> None:
+        """Say that something new is being applied; a full pass over what was applied before is no news."""
+        facts = content.facts
+        if facts.digest == self._s.status_digest and self._s.memory.enforced is None:
+            return
+        message = f"applying {len(plan.applies)} objects of {facts.revision or facts.digest}"
+        known = self._s.facts(verdict=content.verified.verdict, attempted=facts)
+        self._s.ports.progress(self._s.spec, Waiting(Reason.PROGRESSING, message, 0.0, known))
+
+    def _forget(self, prepared: Prepared, plan: Plan, report: ApplyReport) -> None:
+        """Stop keeping what the artifact no longer has, but for what could not be pruned yet."""
+        mine = (one.id for one in prepared.desired if one.options.apply is ApplyMode.OVERRIDE)
+        kept = {*mine, *(one.id for one in prepared.rejected)}
+        if report.prune_deferred:
+            kept |= {one.id for one in plan.prunes}
+        sync_id = self._s.target.sync_id
+        self._s.ports.tracker.forget(sync_id, self._s.ports.tracker.owned(sync_id) - kept)
+
+    def _written(self, content: Content, report: ApplyReport) -> Outcome:
+        """Remember the new state of things; the pass ends with what is left to do."""
+        facts, memory = content.facts, self._s.memory
+        before = memory.enforced
+        again = before is not None and before.facts.digest == facts.digest and not before.complete
+        problem_free = report.all_applied and not report.prune_held and not report.ending and not report.failures
+        enforced = memory.enforced = Enforced(
+            facts=facts,
+            verdict=content.verified.verdict,
+            request=content.request,
+            selector=memory.selector,
+            generation=self._s.spec.generation,
+            trust_version=self._s.trust.version,
+            judge_at=self._s.now + jittered(REJUDGE_S, self._s.ports.rng),
+            complete=problem_free,
+            failures=_failures(report),
+            objects=report.owned,
+            applied_at=self._s.ports.clock.monotonic(),
+            attempts=(before.attempts + 1 if again and before is not None else 1),
+        )
+        newly = report.all_applied and (memory.applied is None or memory.applied.digest != facts.digest)
+        if report.all_applied:
+            memory.applied = facts
+        if memory.offered is not None and memory.offered.digest == facts.digest:
+            memory.offered = facts
+            memory.refusal = None
+        memory.unhealthy_since = None
+        changes = _changes(report)
+        if not problem_free:
+            enforced.problem = self._incomplete(report, enforced)
+            enforced.retry_at = enforced.applied_at + getattr(enforced.problem, "after_s", 0.0)
+            return replace(enforced.problem, facts=self._s.facts(attempted=facts, changes=changes, newly=newly))
+        outcome = self._s.settled()
+        return replace(outcome, facts=self._s.facts(attempted=facts, changes=changes, newly=newly))
+
+    def _incomplete(self, report: ApplyReport, enforced: Enforced) -> Outcome:
+        """What is missing, in words, and when it is tried again."""
+        pause = min(self._s.spec.retry_interval_s * 2.0 ** min(enforced.attempts - 1, 8), _RETRY_CAP_S)
+        facts = self._s.facts(attempted=enforced.facts)
+        if report.failures:
+            classes = {item.failure.error_class for item in report.failures if item.failure}
+            text = _failure_text(report)
+            if report.prune_deferred:
+                text += "; what the artifact no longer has is kept until everything is applied"
+            reason = Reason.PRUNE_DEFERRED if report.prune_deferred else Reason.APPLY_FAILED
+            if classes <= {ErrorClass.PERMANENT, ErrorClass.IMMUTABLE, ErrorClass.CONFLICT}:
+                return Stalled(reason, text, facts, pause)
+            if classes <= {ErrorClass.TRANSIENT, ErrorClass.WAITING}:
+                pause = min(pause, 2.0 ** min(enforced.attempts, 8))
+            return Failed(reason, text, facts, pause)
+        if report.ending:
+            text = f"waits for the end of {_names(report.ending)}: a finalizer holds them"
+            return Waiting(Reason.PROGRESSING, text, min(_ENDING_LOOK_S * enforced.attempts, 60.0), facts)
+        held = report.prune_held[0]
+        return Stalled(Reason.PRUNE_HELD, f"{held.id}: {held.message}", facts, pause)
+
+
+def _changes(report: ApplyReport) -> Changes:
+    counts = Counter(result.action for result in report.results)
+    return Changes(**{action.value: counts[action] for action in Action})
+
+
+def _failures(report: ApplyReport) -> tuple[ObjectFailure, ...]:
+    return tuple(
+        ObjectFailure(str(item.id), item.place, item.failure.error_class.value, item.failure.message)
+        for item in sorted(report.failures, key=lambda item: (item.action is Action.SKIPPED, item.id))
+        if item.failure is not None
+    )
+
+
+def _failure_text(report: ApplyReport) -> str:
+    found = _failures(report)
+    first = "; ".join(f"{item.object}: {item.message} ({item.place})" for item in found[:1])
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{first}{more}"
+
+
+def _names(ids: tuple[ObjectId, ...]) -> str:
+    shown = ", ".join(str(id_) for id_ in ids[:_NAMED])
+    return shown if len(ids) <= _NAMED else f"{shown} and {len(ids) - _NAMED} more"
+
+
+def _short(text: str) -> str:
+    return text.encode()[:STATUS_MESSAGE_BYTES].decode(errors="ignore")

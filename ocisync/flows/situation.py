@@ -1,0 +1,232 @@
+"""One sync as it stands during a pass: what is wanted, what is remembered, what time it is, and how to say it.
+
+The steps of a pass share one `Situation`. It makes no decision about what to apply; it opens the registry once, builds
+requests, keeps a refusal, and turns what is known into `Facts` and outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ocisync.cluster.correction import SyncRules
+from ocisync.cluster.health import HealthStatus
+from ocisync.cluster.normalise import Target, applyset_id
+from ocisync.flows.localcopy import Saved
+from ocisync.flows.memory import Mark, Memory, Ports, Refusal
+from ocisync.flows.outcome import (
+    ArtifactFacts,
+    Changes,
+    Done,
+    Facts,
+    Failed,
+    HealthFacts,
+    ObjectFailure,
+    Outcome,
+    Reason,
+    Stalled,
+    Waiting,
+)
+from ocisync.flows.verify import Request
+from ocisync.kit.backoff import jittered
+from ocisync.model.artifact import Verdict
+from ocisync.model.errors import AccessDenied, NotFound, OcisyncError
+from ocisync.model.spec import SelectorKind, SyncSpec
+from ocisync.oci.store import Store
+
+REFUSED_RETRY_S, REFUSED_RETRY_CAP_S = 10.0, 300.0
+_STALE_POLLS, _STALE_LEAST_S, _STALE_MOST_S = 5, 60.0, 600.0
+
+
+class End(Exception):  # carries an outcome out of the steps
+    """The pass is over."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+def target_of(spec: SyncSpec) -> Target:
+    """For whom the sync's objects are applied."""
+    return Target(
+        sync_id=applyset_id(spec.name, spec.namespace),
+        sync_name=spec.name,
+        sync_namespace=spec.namespace,
+        sync_uid=spec.uid,
+        service_account=spec.service_account,
+        namespace=spec.target_namespace,
+        ignore=spec.ignore,
+    )
+
+
+def rules_of(spec: SyncSpec, paused: str) -> SyncRules:
+    """How the tracker keeps the sync's objects."""
+    return SyncRules(
+        sync_id=applyset_id(spec.name, spec.namespace),
+        name=spec.key,
+        created_at=spec.created_at,
+        mode=spec.drift,
+        unowned=spec.unowned,
+        paused=paused,
+    )
+
+
+class Situation:
+    """Made anew for each pass; whatever outlives it is in `Memory`.
+
+    Attributes:
+        status_digest: what the sync's status says was applied.
+        asked: a person asked, or the spec is another one: whatever waits for its time is looked at now.
+    """
+
+    def __init__(self, spec: SyncSpec, memory: Memory, ports: Ports, status_digest: str) -> None:
+        self.spec = spec
+        self.memory = memory
+        self.ports = ports
+        self.status_digest = status_digest
+        self.target = target_of(spec)
+        self.repository = spec.source.reference.repository
+        self.trust = ports.trust()
+        self.now = ports.clock.monotonic()
+        self.asked = memory.requested != spec.requested_at or memory.generation != spec.generation
+        self._store: Store | None = None
+        if memory.selector != spec.source.watermark_key:
+            # What the registry said about another source says nothing about this one.
+            memory.offered = memory.refusal = memory.source_failed_at = None
+            memory.selector, memory.poll_at = spec.source.watermark_key, 0.0
+
+    def close(self) -> None:
+        """Let the registry go, and remember what was acted on."""
+        if self._store is not None:
+            self._store.close()
+        self.memory.generation, self.memory.requested = self.spec.generation, self.spec.requested_at
+
+    def open(self) -> Store:
+        """The sync's repository."""
+        if self._store is None:
+            self._store = self.ports.open_store(self.spec)
+        return self._store
+
+    def saved(self) -> Saved | None:
+        """The local copy, not judged yet."""
+        return self.ports.copies.load(self.spec.key, self.repository, self.spec.source.watermark_key)
+
+    def request(self, *, digest: str = "", watermark: int | None = None) -> Request:
+        """What to verify: this source, as it was accepted before."""
+        source = self.spec.source
+        if source.kind is SelectorKind.DIGEST:
+            return Request(self.repository, source.kind, digest=digest or source.selector)
+        mark = self.ports.watermarks.read(self.spec) if watermark is None else Mark(watermark)
+        return Request(
+            self.repository,
+            source.kind,
+            tag=source.selector,
+            digest=digest,
+            accepted_digest=mark.digest,
+            watermark=mark.sequence,
+        )
+
+    def rules(self, paused: str) -> None:
+        """Tell the tracker how to keep the objects, and why it may not write."""
+        self.ports.tracker.set_sync(rules_of(self.spec, paused))
+
+    def source_failed(self, error: OcisyncError) -> None:
+        """Note it, and when to ask again: sooner than the interval, never in a busy loop."""
+        memory = self.memory
+        memory.source_problem, memory.source_reason = error.message, error.reason
+        memory.source_failed_at = self.now if memory.source_failed_at is None else memory.source_failed_at
+        memory.source_attempts += 1
+        pause = min(2.0 ** min(memory.source_attempts, 6), max(self.spec.source.interval_s, 5.0))
+        memory.poll_at = self.now + jittered(pause, self.ports.rng, 0.2)
+
+    def remember(self, digest: str, outcome: Stalled) -> End:
+        """How the pass ends; look again after a while, and at once when anything that the refusal rests on moves."""
+        before = self.memory.refusal
+        attempts = before.attempts + 1 if before is not None and before.digest == digest else 1
+        pause = min(REFUSED_RETRY_S * 2.0 ** min(attempts - 1, 10), REFUSED_RETRY_CAP_S)
+        pause = jittered(pause, self.ports.rng)
+        outcome = replace(outcome, after_s=pause)
+        self.memory.refusal = Refusal(
+            digest=digest,
+            generation=self.spec.generation,
+            trust_version=self.trust.version,
+            approved=self.spec.approved,
+            outcome=outcome,
+            attempts=attempts,
+            retry_at=self.now + pause,
+        )
+        return End(outcome)
+
+    def settled(self) -> Outcome:
+        """Everything is written: is it healthy?"""
+        memory, enforced = self.memory, self.memory.enforced
+        if enforced is None:
+            raise AssertionError("settled without anything enforced")
+        facts = self.facts()
+        if enforced.problem is not None:
+            return replace(enforced.problem, facts=facts)
+        if facts.health.healthy:
+            memory.unhealthy_since = None
+            name = enforced.facts.revision or enforced.facts.digest
+            return Done(f"applied {name}: {facts.health.message}", facts)
+        now = self.ports.clock.monotonic()
+        memory.unhealthy_since = now if memory.unhealthy_since is None else memory.unhealthy_since
+        left = self.spec.wait_timeout_s - (now - memory.unhealthy_since)
+        if left > 0:
+            return Waiting(Reason.PROGRESSING, facts.health.message, left, facts)
+        timeout = f"not healthy after {self.spec.wait_timeout_s:.0f} s: {facts.health.message}"
+        return Failed(Reason.HEALTH_TIMEOUT, timeout, facts, self.spec.retry_interval_s)
+
+    def facts(
+        self,
+        *,
+        verdict: Verdict | None = None,
+        attempted: ArtifactFacts | None = None,
+        failures: tuple[ObjectFailure, ...] = (),
+        plan_hash: str = "",
+        changes: Changes | None = None,
+        newly: bool = False,
+    ) -> Facts:
+        """Everything known; what is not given is that of the enforced artifact."""
+        memory, enforced = self.memory, self.memory.enforced
+        return Facts(
+            source=memory.offered,
+            applied=memory.applied,
+            attempted=attempted or (enforced.facts if enforced else None),
+            verdict=verdict or (enforced.verdict if enforced else None),
+            health=self._health(),
+            failures=failures or (enforced.failures if enforced else ()),
+            objects=enforced.objects if enforced else 0,
+            source_problem=memory.source_problem,
+            source_reason=memory.source_reason,
+            source_stale=self._stale(),
+            plan_hash=plan_hash,
+            newly_applied=newly,
+            changes=changes,
+        )
+
+    def _health(self) -> HealthFacts:
+        if self.memory.enforced is None:
+            return HealthFacts()
+        rollup = self.ports.tracker.health(self.target.sync_id)
+        return HealthFacts(
+            healthy=rollup.healthy,
+            failed=rollup.status is HealthStatus.FAILED,
+            message=rollup.message(),
+            ready=rollup.current,
+            total=rollup.total,
+        )
+
+    def _stale(self) -> bool:
+        """Whether someone should know that the registry gives nothing: at once when it says no, else after a while."""
+        memory = self.memory
+        if memory.source_failed_at is None:
+            return False
+        if memory.source_reason in {NotFound.default_reason, AccessDenied.default_reason}:
+            return True
+        limit = min(max(_STALE_POLLS * self.spec.source.interval_s, _STALE_LEAST_S), _STALE_MOST_S)
+        return self.now - memory.source_failed_at >= limit
+
+
+def sentence(verdict: Verdict) -> str:
+    """A verdict for people: what, and what to do about it."""
+    return f"{verdict.message}; {verdict.hint}" if verdict.hint else verdict.message
