@@ -11,6 +11,7 @@ from ocisync.cluster.drift import DriftReport
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Desired
 from ocisync.cluster.outcome import ErrorClass
+from ocisync.cluster.watch import GroupKind
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import DriftMode, UnownedMode
 
@@ -53,7 +54,7 @@ class Correction:
 
     Attributes:
         desired: the object; `desired.left` names the fields that are left to others.
-        uid: the object that is meant: the apply carries it. Empty to create.
+        uid: the object that is meant: the apply carries it. Empty to create it, or to meet its successor.
         previous: what our last apply left.
     """
 
@@ -98,21 +99,27 @@ def corrected(result: ObjectResult) -> Corrected:
     return Corrected(status, message=failure.message, retry_after_s=wait)
 
 
+def _untold(kind: GroupKind, message: str) -> None:
+    """Nobody asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What the tracker may do to the world. All may block; none is called with the tracker's lock held.
 
     Attributes:
         read: GET one object, whole; None for 404. Raises `OcisyncError` when it cannot be known.
-        correct: apply one object (`corrected(applier.apply_one(…, known=True, uid=…, previous=…))`).
+        correct: apply one object (`corrected(applier.apply_one(…, known=bool(uid), uid=…, previous=…))`).
         report: told of each drift, once.
         changed: told that a sync's health may have changed.
+        blind: told that the changes of a kind cannot be seen, and why; an empty text says that they are seen again.
     """
 
     read: Callable[[ObjectId], JsonObject | None]
     correct: Callable[[Correction], Corrected]
     report: Callable[[DriftReport], None]
     changed: Callable[[str], None]
+    blind: Callable[[GroupKind, str], None] = _untold
 
 
 @dataclass(frozen=True, slots=True)

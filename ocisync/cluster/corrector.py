@@ -179,8 +179,8 @@ class Corrector:
         uid, reason = job.applied.uid, CorrectionReason.DRIFT
         if verdict is Verdict.DELETED:
             uid, reason = "", CorrectionReason.RECREATE
-        elif verdict is Verdict.REPLACED and job.judgement and job.judgement.seen:
-            uid = job.judgement.seen.uid
+        elif verdict is Verdict.REPLACED:
+            uid = ""  # its successor is met for the first time: whose it is must be judged
         outcome = self._apply(job, uid, reason)
         if outcome.applied is None:
             return self._failed(job, outcome, changes)

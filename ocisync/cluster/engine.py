@@ -182,12 +182,14 @@ class Engine:
         settings: Settings,
         *,
         on_applied: Callable[[ObjectId, Applied], None] | None = None,
+        on_deleting: Callable[[tuple[ObjectId, ...]], None] | None = None,
         previous: Callable[[ObjectId], Applied | None] | None = None,
     ) -> ApplyReport:
         """Do what the plan says.
 
-        `on_applied` is called from worker threads as soon as an object was applied; `previous` tells what an earlier
-        apply left. A failure of one object is in the report; an inventory that cannot be written ends the pass.
+        `on_applied` is called from worker threads as soon as an object was applied, `on_deleting` once before anything
+        is deleted, so that nobody creates it again; `previous` tells what an earlier apply left. A failure of one
+        object is in the report; an inventory that cannot be written ends the pass.
 
         Raises:
             Unavailable, ClusterRefused: the inventory or the parent could not be written.
@@ -208,6 +210,8 @@ class Engine:
         all_applied = all(result.succeeded for result in results)
         gone = list(plan.forgets)
         if plan.prunes and all_applied:
+            if on_deleting is not None:
+                on_deleting(tuple(one.id for one in plan.prunes))
             deleted = self._pruner(target).delete(plan.prunes, store.entries, frozenset(uids.values()))
             results = (*results, *deleted)
             gone += [item.id for item in deleted if item.succeeded]

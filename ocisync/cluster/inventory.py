@@ -240,20 +240,24 @@ class InventoryStore:
     def _read(self, item: JsonObject) -> None:
         metadata, data = item.get("metadata") or {}, item.get("data") or {}
         name, version = str(metadata.get("name")), str(metadata.get("resourceVersion"))
+        index = name.removeprefix(f"{self._header_name}-")
+        if name != self._header_name and not (index.isascii() and index.isdigit() and int(index) < _MAX_SHARDS):
+            raise _edited(self._namespace, name, "its name is none of ours")
         if str(data.get("format")) != _FORMAT:
             raise ClusterRefused(
                 f"ConfigMap {self._namespace}/{name}: unknown inventory format {data.get('format')!r}",
                 hint="was it written by a newer ocisync? run the newer version",
             )
         if name == self._header_name:
-            self._header = Header(
-                str(data.get("holder") or ""), int(data.get("transitions") or 0), str(data.get("digest") or "")
-            )
+            transitions = str(data.get("transitions") or "0")
+            if not (transitions.isascii() and transitions.isdigit()):
+                raise _edited(self._namespace, name, f"unreadable transitions {transitions[:40]!r}")
+            self._header = Header(str(data.get("holder") or ""), int(transitions), str(data.get("digest") or ""))
             self._header_version = version
             return
-        index = int(name.rpartition("-")[2])
-        self._shards[index] = _Shard(version, _parse_entries(str(data.get("entries") or ""), name))
-        self._count = max(self._count, 2 ** math.ceil(math.log2(index + 1)))
+        number = int(index)
+        self._shards[number] = _Shard(version, _parse_entries(str(data.get("entries") or ""), name))
+        self._count = max(self._count, 2 ** math.ceil(math.log2(number + 1)))
 
     def _write_header(self, header: Header) -> None:
         data = {
@@ -358,6 +362,13 @@ def _parse_entries(text: str, name: str) -> dict[str, Entry]:
                 hint="restore it from a backup, or delete it: the inventory is then rebuilt from the objects' labels",
             ) from error
     return entries
+
+
+def _edited(namespace: str, name: str, why: str) -> ClusterRefused:
+    return ClusterRefused(
+        f"ConfigMap {namespace}/{name} is labelled as an inventory but was changed by someone else: {why}",
+        hint="restore it from a backup, or delete it: the inventory is then rebuilt from the objects' labels",
+    )
 
 
 def _entry_bytes(id_: ObjectId) -> int:

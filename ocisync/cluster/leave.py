@@ -111,10 +111,7 @@ def _leaves(value: object, path: Path) -> Iterator[Path]:
 
 def _is_key(path: Path) -> bool:
     """Whether a path is one of the fields that make a list item the one it is."""
-    if len(path) < 2 or not path[-2].startswith("k:"):
-        return False
-    keys = json.loads(path[-2][2:])
-    return isinstance(keys, dict) and path[-1].removeprefix("f:") in keys
+    return len(path) > 1 and path[-2].startswith("k:") and f"{json.dumps(path[-1][2:])}:" in path[-2]
 
 
 def _put(obj: Any, path: Path, value: object) -> None:

@@ -73,6 +73,7 @@ _IMMUTABLE = re.compile(
 )
 _UNDECLARED = re.compile(r"field not declared in schema|unknown field")
 _WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
+_DENIED = re.compile(r".*?\bdenied (?:the )?request", re.S)
 _NO_KIND = "404 page not found"
 
 
@@ -165,8 +166,13 @@ def _message(
     gvk: Gvk | None,
     user: str,
 ) -> str:
-    if gvk is not None and gvk == Gvk("", "v1", "Secret") and error_class is not ErrorClass.FORBIDDEN:
-        text = _without_values(text, causes)
+    if gvk is not None and gvk == Gvk("", "v1", "Secret"):
+        # Of refusals by RBAC everything may be said; what admission says of an object may quote it.
+        denied = _DENIED.match(text)
+        if denied:
+            text = f"{denied.group(0)} (its reason may quote values and is left out)"
+        elif error_class is not ErrorClass.FORBIDDEN:
+            text = _without_values(text, causes)
     if code == 404 and (reason in ("", "NotFound")) and (not text or text.startswith(_NO_KIND)):
         name = f"{gvk.kind} ({gvk.api_version})" if gvk else "this kind"
         return shorten(f"the server does not know {name}: its CustomResourceDefinition is missing")

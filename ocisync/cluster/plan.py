@@ -163,6 +163,10 @@ def make_plan(
     kept: list[Kept] = []
     ending: list[ObjectId] = []
     for item in observed:
+        if sync_uid and _uid(item.live) == sync_uid:
+            # Its end would be the end of all that it owns; and while it ends, it must not wait for itself.
+            kept.append(Kept(item.entry.id, "Self", "kept: it is this sync itself"))
+            continue
         fate, why = judge(_with_wanted(item, prepared), sync_id)
         if fate is Fate.FORGET:
             forgets.append(item.entry.id)
@@ -202,6 +206,10 @@ def _with_wanted(item: Observed, prepared: Prepared) -> Observed:
     else:
         inside = tuple(str(other) for other in wanted if (other.group, other.kind) == item.defines)
     return replace(item, foreign=(*item.foreign, *inside)) if inside else item
+
+
+def _uid(live: JsonObject | None) -> str:
+    return str(((live or {}).get("metadata") or {}).get("uid") or "")
 
 
 def prune_of(id_: ObjectId, live: JsonObject) -> Prune:

@@ -155,13 +155,15 @@ class Pruner:
         return failed(ErrorClass.WAITING, "Terminating", "deleted; a finalizer still holds it") if held else None
 
     def _read(self, id_: ObjectId) -> JsonObject | None:
-        resource = self._find(id_)
-        if resource is None:
+        response = self._get_object(id_)
+        if response is not None and response.status == 404 and not response.body.startswith(b"{"):
+            # Not the object is missing but its path: the kind has gone, or is served in other versions now.
+            self._discovery.refresh()
+            response = self._get_object(id_)
+        if response is None:
             if self._discovery.is_silent(id_.group):
                 raise ClusterRefused(f"the API group {id_.group} does not answer")
             return None
-        path = resource.path(id_.namespace, id_.name)
-        response = self._get(path, PARTIAL_METADATA)
         if response.status == 404:
             return None
         if response.status >= 400:
@@ -171,6 +173,10 @@ class Pruner:
             raise ClusterRefused(failure.message)
         live: JsonObject = json.loads(response.body)
         return live
+
+    def _get_object(self, id_: ObjectId) -> Response | None:
+        resource = self._find(id_)
+        return None if resource is None else self._get(resource.path(id_.namespace, id_.name), PARTIAL_METADATA)
 
     def _get(self, path: str, accept: str, query: Sequence[tuple[str, str]] = ()) -> Response:
         """Read as ourselves; where we may not, as the sync's service account."""
@@ -227,8 +233,8 @@ class Pruner:
         """The object's name if it would be missed; empty if it is ours, furniture, or owned by another object."""
         metadata = item.get("metadata") or {}
         name = f"{kind}/{metadata.get('name')}"
-        if annotations_of(item).get(PRUNE) == "disabled":
-            return name
+        if annotations_of(item).get(PRUNE) == "disabled" or metadata.get("uid") == self._target.sync_uid:
+            return name  # a sync that ends must not wait for a namespace that waits for the sync
         if is_member(item, self._target.sync_id) or metadata.get("ownerReferences") or name in _FURNITURE:
             return ""
         # Tokens of service accounts and the like: made by the control plane, for the namespace itself.

@@ -31,10 +31,10 @@ from ocisync.cluster.drift import (
     Verdict,
     judge,
 )
-from ocisync.cluster.health import CURRENT, NOT_FOUND, Rollup, health, needs_object, rollup
+from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, Rollup, health, needs_object, progressing, rollup
 from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, applied_of, seen_of, version_of
-from ocisync.cluster.normalise import Desired
-from ocisync.cluster.records import Activity, Early, Record, Task, decoded
+from ocisync.cluster.normalise import ApplyMode, Desired
+from ocisync.cluster.records import NOT_SEEN, Activity, Early, Record, Task, decoded
 from ocisync.cluster.tasks import TaskQueue
 from ocisync.cluster.watch import GroupKind
 from ocisync.kit.stop import StopToken
@@ -95,10 +95,7 @@ class Tracker:
                 self._drop(object_id)
 
     def claim(self, sync_id: str, ids: Iterable[ObjectId]) -> dict[ObjectId, str]:
-        """Which of these objects belong to another, older sync of this process, by that sync's name.
-
-        A younger owner loses what an older sync claims.
-        """
+        """Which of these objects belong to another, older sync of this process, by that sync's name."""
         refused: dict[ObjectId, str] = {}
         with self._lock:
             asking = self._syncs.get(sync_id)
@@ -107,9 +104,8 @@ class Tracker:
                 if record is None or record.sync_id == sync_id:
                     continue
                 owner = self._syncs.get(record.sync_id)
-                if owner is None or (asking is not None and asking.older_than(owner)):
-                    self._drop(object_id)
-                else:
+                # Who may take it still has to: until its apply succeeds, the present owner keeps it.
+                if owner is not None and not (asking is not None and asking.older_than(owner)):
                     refused[object_id] = owner.name
         return refused
 
@@ -120,7 +116,12 @@ class Tracker:
             self._lock.wait_for(lambda: not self._writing(sync_id), timeout_s)
 
     def applied(self, sync_id: str, desired: Desired, applied: Applied) -> None:
-        """The answer to an apply of a pass (or the first one): what is judged from now on."""
+        """The answer to an apply of a pass (or the first one): what is judged from now on.
+
+        What is only to be created if it is not there belongs to anybody from then on.
+        """
+        if desired.options.apply is not ApplyMode.OVERRIDE:
+            return
         with self._lock:
             self._put(sync_id, desired, applied)
         self._flush()
@@ -191,7 +192,7 @@ class Tracker:
         """The health of a sync. An object counts only once it was seen as our last apply left it, or later."""
         with self._lock:
             states = [
-                (object_id, record.current_health())
+                (object_id, self._health_of(object_id, record))
                 for object_id, record in self._table.items()
                 if record.sync_id == sync_id
             ]
@@ -218,8 +219,13 @@ class Tracker:
                 if labels_of(obj).get(PART_OF_LABEL, "") in self._passes:
                     self._early[object_id] = Early.of(event_type, obj)
                 return
+            # A new list is never older than an apply that was answered before it began, unless time itself went back.
+            listed = kind not in self._synced and record.shown < self._rounds.get(kind, 0)
+            rolled_back = listed and version_of(obj) < record.applied.resource_version
             record.shown = self._rounds.get(kind, 0)
             self._note(object_id, record, event_type, obj)
+            if rolled_back:
+                self._act(object_id, record, Judgement(Verdict.SUSPECT), None)
             if self._held(object_id, record):
                 self._tasks.of(object_id).deferred = (event_type, replace(seen_of(obj), entries=()))
             else:
@@ -231,7 +237,6 @@ class Tracker:
         with self._lock:
             current = self._rounds.get(kind, 0)
             self._synced.add(kind)
-            self._problems.pop(kind, None)
             for object_id, record in self._table.items():
                 if (object_id.group, object_id.kind) == (kind.group, kind.kind):
                     self._changed.add(record.sync_id)
@@ -242,10 +247,16 @@ class Tracker:
     def problem(self, kind: GroupKind, message: str) -> None:
         """A watch does not run (or runs again, with an empty message)."""
         with self._lock:
+            if self._problems.get(kind, "") == message:
+                return
             if message:
                 self._problems[kind] = message
             else:
                 self._problems.pop(kind, None)
+            owners = {r.sync_id for i, r in self._table.items() if (i.group, i.kind) == (kind.group, kind.kind)}
+            self._changed |= owners
+        self._effects.blind(kind, message)
+        self._flush()
 
     # --- Doing what is due ------------------------------------------------------------------------------------------
 
@@ -308,6 +319,11 @@ class Tracker:
         record.passed = self._passes.get(sync_id, 0)
         record.told = b""
         self._release(object_id, record)
+
+    def _health_of(self, object_id: ObjectId, record: Record) -> Health:
+        state = record.current_health()
+        problem = self._problems.get(GroupKind(object_id.group, object_id.kind), "")
+        return progressing(f"its status is not known: {problem}") if state is NOT_SEEN and problem else state
 
     def _drop(self, object_id: ObjectId) -> None:
         self._table.pop(object_id, None)
@@ -397,6 +413,10 @@ class Tracker:
 
     def _claimed(self, object_id: ObjectId, record: Record, rules: SyncRules, judgement: Judgement) -> None:
         other = self._syncs.get(judgement.claimant)
+        if other is not None and other.sync_id in self._passes:
+            # It may be adopting the object right now: then its answer says so.
+            self._schedule(object_id, Task.LOOK, self._limits.retry_s)
+            return
         if other is not None and rules.older_than(other):
             # A younger sync of this process: its claim is refused there, and the object is ours.
             activity = self._tasks.of(object_id)
@@ -535,7 +555,9 @@ class Tracker:
             return True
         if activity.task is Task.LOOK:
             return False
-        if object_id.namespace in self._ending:
+        anew = activity.judgement is not None and activity.judgement.verdict in {Verdict.DELETED, Verdict.REPLACED}
+        if object_id.namespace in self._ending or (anew and record.sync_id in self._passes):
+            # A new uid goes to the inventory, where a pass must be alone.
             self._schedule(object_id, activity.task, self._limits.retry_s)
             return True
         if not self._global.take(now):

@@ -401,7 +401,7 @@ def test_what_happens_during_a_pause_is_judged_after_it(keeper: Keeper, cluster_
             "metadata": {"name": "recreated"},
             "data": {"greeting": "mine"},
         }
-        arguments = ("-n", keeper.namespace, "create", "--field-manager=someone", "-f", "-")
+        arguments = ("-n", keeper.namespace, "create", "--field-manager=kubectl-create", "-f", "-")
         cluster.kubectl(*arguments, stdin=json.dumps(made))
         cluster.kubectl("-n", keeper.namespace, "scale", "deployment/scaled-meanwhile", "--replicas=9")
         version = cluster.get("deployment", "scaled-meanwhile", namespace=keeper.namespace)["metadata"]
@@ -412,7 +412,7 @@ def test_what_happens_during_a_pause_is_judged_after_it(keeper: Keeper, cluster_
     eventually(lambda: keeper.reported("recreated") != [], timeout_s=20, what="the replacement is reported")
     eventually(lambda: keeper.reported("scaled-meanwhile") != [], timeout_s=20, what="the scale is reported")
     report = keeper.reported("recreated")[0]
-    assert (report.kind, report.attribution.manager) == (DriftKind.REPLACED, "someone")
+    assert (report.kind, report.attribution.manager) == (DriftKind.REPLACED, "kubectl-create")
     live = keeper.live(report.object)
     assert live is not None
     assert live["data"]["greeting"] == "hello"

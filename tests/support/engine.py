@@ -61,6 +61,7 @@ class EngineDriver:
         digest: str = "sha256:one",
         hook: Callable[[str], None] | None = None,
         on_applied: Callable[[ObjectId, Applied], None] | None = None,
+        on_deleting: Callable[[tuple[ObjectId, ...]], None] | None = None,
         **settings: Any,
     ) -> ApplyReport:
         """One full pass over these objects."""
@@ -69,7 +70,9 @@ class EngineDriver:
         prepared = engine.prepare([manifest(obj) for obj in objects], self.target)
         store = engine.inventory(self.target)
         plan = engine.plan(prepared, self.target, store, chosen)
-        return engine.execute(plan, prepared, self.target, store, chosen, on_applied=on_applied)
+        return engine.execute(
+            plan, prepared, self.target, store, chosen, on_applied=on_applied, on_deleting=on_deleting
+        )
 
     def owned(self) -> list[str]:
         """Names in the inventory, as the cluster has it."""

@@ -134,7 +134,9 @@ class Keeper:
     def _correct(self, correction: Correction) -> Corrected:
         self.corrections.append(correction)
         return corrected(
-            self.applier.apply_one(correction.desired, known=True, uid=correction.uid, previous=correction.previous)
+            self.applier.apply_one(
+                correction.desired, known=bool(correction.uid), uid=correction.uid, previous=correction.previous
+            )
         )
 
 

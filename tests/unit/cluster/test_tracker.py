@@ -22,7 +22,7 @@ from ocisync.cluster.correction import (
 from ocisync.cluster.drift import Action, DriftKind, DriftReport
 from ocisync.cluster.health import HealthStatus
 from ocisync.cluster.memory import applied_of
-from ocisync.cluster.normalise import Desired
+from ocisync.cluster.normalise import ApplyMode, Desired
 from ocisync.cluster.tracker import Tracker
 from ocisync.cluster.watch import GroupKind
 from ocisync.model.errors import Unavailable
@@ -234,8 +234,81 @@ def test_of_two_syncs_in_one_process_the_older_one_wins(world: World) -> None:
     world.objects[object_id] = live(ours(time=T1), version=11, label=younger.sync_id)
     world.event(live(ours(time=T1), version=11, label=younger.sync_id))
     assert world.reasons() == [CorrectionReason.DRIFT]
+    assert world.corrections[0].desired.options.adopt == younger.sync_id, "else the apply leaves it to that label"
     assert world.tracker.claim(older.sync_id, [object_id]) == {}
+    assert world.tracker.owned(SYNC) == {object_id}, "kept until the older one has really applied it"
+    world.tracker.applied(older.sync_id, desired(), applied_of(live(ours(), version=20)))
+    assert world.tracker.owned(older.sync_id) == {object_id}
     assert world.tracker.owned(SYNC) == frozenset()
+
+
+def test_an_object_that_a_running_pass_adopts_is_not_taken_back(world: World) -> None:
+    object_id = world.owns()
+    younger = SyncRules("applyset-young-v1", "shop/young", "2026-06-01T00:00:00Z")
+    world.tracker.set_sync(younger)
+    world.tracker.begin_pass(younger.sync_id)
+    adopted = live(ours(time=T1), version=11, label=younger.sync_id)
+    world.objects[object_id] = adopted
+    world.event(adopted)
+    world.wait(3)
+    assert world.corrections == []
+    world.tracker.applied(younger.sync_id, desired(), applied_of(adopted))
+    world.tracker.end_pass(younger.sync_id)
+    world.wait(60)
+    assert world.corrections == []
+    assert world.tracker.owned(younger.sync_id) == {object_id}
+
+
+def test_a_deletion_of_what_a_running_pass_has_applied_is_undone_after_that_pass(world: World) -> None:
+    object_id = world.owns()
+    world.tracker.begin_pass(SYNC)
+    world.tracker.applied(SYNC, desired(), applied_of(live(ours(), version=20)))
+    world.event(live(ours(), version=21), "DELETED")
+    world.wait(10)
+    assert world.corrections == [], "it would write the inventory that the pass is writing"
+    world.tracker.end_pass(SYNC)
+    world.wait(10)
+    assert world.reasons() == [CorrectionReason.RECREATE]
+    assert world.tracker.owned(SYNC) == {object_id}
+
+
+def test_a_list_older_than_our_last_apply_means_that_time_went_back(world: World) -> None:
+    world.owns(version=500)
+    world.tracker.started(KIND)
+    world.event(live(ours(), version=400))  # etcd was restored from a backup
+    world.tracker.synced(KIND)
+    assert world.reasons() == [CorrectionReason.SUSPECT]
+    world.event(live(ours(), version=90))  # a late event of the stream proves nothing
+    assert len(world.corrections) == 1
+
+
+def test_what_is_only_created_if_missing_is_nobodys_business_afterwards(world: World) -> None:
+    once = desired()
+    once = replace(once, options=replace(once.options, apply=ApplyMode.IF_NOT_PRESENT))
+    world.owns(once)
+    world.event(scaled(11))
+    world.event(scaled(11), "DELETED")
+    world.wait(60)
+    assert world.corrections == []
+
+
+def test_a_kind_that_may_not_be_watched_is_named_once_and_in_the_health(world: World) -> None:
+    told: list[tuple[GroupKind, str]] = []
+
+    def blind(kind: GroupKind, message: str) -> None:
+        told.append((kind, message))
+
+    effects = Effects(world.read, world.correct, world.reports.append, world.changed.append, blind)
+    world.tracker = Tracker(world.clock, effects)
+    world.tracker.set_sync(RULES)
+    world.owns()
+    for _ in range(3):
+        world.tracker.problem(KIND, "watch of Deployment.apps answered 403: forbidden")
+    assert told == [(KIND, "watch of Deployment.apps answered 403: forbidden")]
+    assert "its status is not known: watch of Deployment.apps answered 403" in world.tracker.health(SYNC).message()
+    assert world.changed == [SYNC]
+    world.tracker.problem(KIND, "")
+    assert told[-1] == (KIND, "")
 
 
 def test_a_sidecar_is_reported_once_as_unmanaged(world: World) -> None:
