@@ -177,8 +177,11 @@ def _rules() -> Mapping[tuple[str, str], Rule]:
     return _RULES
 
 
-def rollup(states: Iterable[tuple[ObjectId, Health]]) -> Rollup:
-    """Sum up a sync: the worst status wins; the worst objects are named first."""
+def rollup(states: Iterable[tuple[ObjectId, Health]], *, plain: int = 0) -> Rollup:
+    """Sum up a sync: the worst status wins; the worst objects are named first.
+
+    `plain` is how many more objects there are, all of them current.
+    """
     everything = list(states)
     waiting = sorted(
         ((object_id, state) for object_id, state in everything if state.status is not HealthStatus.CURRENT),
@@ -186,7 +189,7 @@ def rollup(states: Iterable[tuple[ObjectId, Health]]) -> Rollup:
     )
     return Rollup(
         status=waiting[0][1].status if waiting else HealthStatus.CURRENT,
-        current=len(everything) - len(waiting),
-        total=len(everything),
+        current=len(everything) - len(waiting) + plain,
+        total=len(everything) + plain,
         waiting=tuple(waiting[:_WAITING_SHOWN]),
     )

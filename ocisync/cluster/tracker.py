@@ -190,13 +190,17 @@ class Tracker:
 
     def health(self, sync_id: str) -> Rollup:
         """The health of a sync. An object counts only once it was seen as our last apply left it, or later."""
+        states: list[tuple[ObjectId, Health]] = []
+        plain = 0  # asked for in every pass, so objects of kinds without a health are only counted
         with self._lock:
-            states = [
-                (object_id, self._health_of(object_id, record))
-                for object_id, record in self._table.items()
-                if record.sync_id == sync_id
-            ]
-        return rollup(states)
+            for object_id, record in self._table.items():
+                if record.sync_id != sync_id:
+                    continue
+                if record.health is CURRENT and not record.whole:
+                    plain += 1
+                else:
+                    states.append((object_id, self._health_of(object_id, record)))
+        return rollup(states, plain=plain)
 
     # --- The watches' handler ---------------------------------------------------------------------------------------
 

@@ -56,7 +56,8 @@ def settled(bench: Bench, count: int) -> Iterator[Settled]:
     objects = [*inputs.deployments(few), *inputs.config_maps(count - few)]
     tenant = bench.tenant()
     built = tenant.push(inputs.files_of(objects))
-    tenant.write_sync()
+    # Without an interval: the default of a real sync.
+    tenant.write_sync(source={"repository": tenant.registry.repository, "tag": tenant.tag})
     try:
         with running(bench) as agent:
             wait_ready(tenant, built.descriptor.digest)

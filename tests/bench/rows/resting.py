@@ -1,4 +1,4 @@
-"""What an agent with nothing to do takes: memory, and processor time in a minute of polls every second."""
+"""What an agent with nothing to do takes: memory, and processor time in a minute."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def run(bench: Bench) -> Row:
             asked = bench.control_plane.audit.by_verb_and_resource(since=mark, user_agent=USER_AGENT)
             line.samples.append(measure.with_requests(sample, asked))
     row.notes.append(f"The time is the length of the look ({window:g} s), the CPU what the agent used in it.")
-    row.notes.append("The sync polls its registry every second; the memory is what is resident at the end.")
+    row.notes.append("The sync has the default interval; the memory is what is resident at the end.")
     return row

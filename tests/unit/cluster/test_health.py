@@ -223,3 +223,5 @@ def test_a_sync_is_as_healthy_as_its_worst_object() -> None:
     assert found.message() == "1 of 3 objects healthy; Deployment.apps shop/c: too slow (and 1 more)"
     assert rollup(states[:1]).healthy
     assert rollup([]).healthy
+    more = rollup(states, plain=1000)
+    assert (more.current, more.total, more.waiting) == (found.current + 1000, found.total + 1000, found.waiting)
