@@ -16,7 +16,9 @@ _HEAD = "<!-- Generated from the program; `pytest tests/docs --update-golden` wr
 def command_line() -> str:
     """`docs/reference/cli.md`."""
     parts = [_HEAD, "# Command line\n"]
-    parent = click.Context(root, info_name="ocisync", max_content_width=100, terminal_width=100)
+    # The first context that asks a command for its help flags decides them for the whole process.
+    settings = {**root.context_settings, "max_content_width": 100, "terminal_width": 100}
+    parent = click.Context(root, info_name="ocisync", **settings)
     for name in COMMANDS:
         command = root.get_command(parent, name)
         assert command is not None
