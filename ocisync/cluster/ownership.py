@@ -88,8 +88,8 @@ def conflicts_of(causes: tuple[Cause, ...]) -> tuple[FieldConflict, ...]:
 
 
 def may_take(conflicts: tuple[FieldConflict, ...]) -> bool:
-    """Whether all of these fields were written by hand, so that Git may have them."""
-    return all(_HANDS.match(conflict.manager) for conflict in conflicts)
+    """Whether Git may have all of these fields: written by hand, or in our name, as admission does in our requests."""
+    return all(conflict.manager == FIELD_MANAGER or _HANDS.match(conflict.manager) for conflict in conflicts)
 
 
 def describe(conflicts: tuple[FieldConflict, ...]) -> str:

@@ -52,11 +52,13 @@ class Record:
     """One owned object at rest.
 
     `shown` is the watch round that showed it last, `version` the newest resourceVersion seen, `passed` the pass that
-    applied it last; `foreign` and `told` are digests of what was reported already.
+    applied it last, `claimant` whose label it carries if not ours; `foreign` and `told` are digests of what was
+    reported already.
     """
 
     __slots__ = (
         "applied",
+        "claimant",
         "desired",
         "foreign",
         "health",
@@ -76,6 +78,7 @@ class Record:
         self.applied = applied
         self.slot = slot
         self.foreign = b""
+        self.claimant = ""
         self.told = b""
         self.passed = 0
         self.shown = 0

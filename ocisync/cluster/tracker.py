@@ -95,17 +95,23 @@ class Tracker:
                 self._drop(object_id)
 
     def claim(self, sync_id: str, ids: Iterable[ObjectId]) -> dict[ObjectId, str]:
-        """Which of these objects belong to another, older sync of this process, by that sync's name."""
+        """Which of these objects belong to another, older sync of this process, by that sync's name.
+
+        Those of its own that carry a stranger's label now, by the stranger's id.
+        """
         refused: dict[ObjectId, str] = {}
         with self._lock:
             asking = self._syncs.get(sync_id)
             for object_id in ids:
                 record = self._table.get(object_id)
-                if record is None or record.sync_id == sync_id:
-                    continue
-                owner = self._syncs.get(record.sync_id)
+                mine = record is not None and record.sync_id == sync_id
+                other = "" if record is None else record.claimant if mine else record.sync_id
+                owner = self._syncs.get(other)
+                if owner is None:
+                    if mine and other:
+                        refused[object_id] = other
                 # Who may take it still has to: until its apply succeeds, the present owner keeps it.
-                if owner is not None and not (asking is not None and asking.older_than(owner)):
+                elif not (asking is not None and asking.older_than(owner)):
                     refused[object_id] = owner.name
         return refused
 
@@ -322,6 +328,7 @@ class Tracker:
         record.shown = self._rounds.get(GroupKind(object_id.group, object_id.kind), 0)
         record.passed = self._passes.get(sync_id, 0)
         record.told = b""
+        record.claimant = ""
         self._release(object_id, record)
 
     def _health_of(self, object_id: ObjectId, record: Record) -> Health:
@@ -346,8 +353,11 @@ class Tracker:
     def _note(self, object_id: ObjectId, record: Record, event_type: str, obj: JsonObject) -> None:
         """Remember what needs no judgement: versions, health, terminating namespaces."""
         version = version_of(obj)
-        record.version = max(record.version, version)
         gone = event_type == "DELETED"
+        if version >= record.version:
+            label = "" if gone else labels_of(obj).get(PART_OF_LABEL, "")
+            record.claimant = "" if label == record.sync_id else label
+        record.version = max(record.version, version)
         if object_id.kind == "Namespace" and not object_id.group:
             if not gone and (obj.get("metadata") or {}).get("deletionTimestamp"):
                 self._ending.add(object_id.name)

@@ -185,3 +185,49 @@ def test_what_admission_says_of_a_secret_is_not_quoted(real_engine: EngineDriver
     finally:
         engine.delete("ValidatingAdmissionPolicyBinding", policy, group, "")
         engine.delete("ValidatingAdmissionPolicy", policy, group, "")
+
+
+def test_what_was_written_under_our_own_name_is_no_other_program(engine: EngineDriver) -> None:
+    engine.create_as("ocisync", engine.config_map("a", x="by an admission webhook in our request"))
+    assert engine.sync(engine.config_map("a", x="1")).failures == ()
+    engine.write_as("ocisync", "ConfigMap", "a", {"data": {"x": "again"}})
+    assert engine.sync(engine.config_map("a", x="1")).failures == ()
+    assert engine.must("ConfigMap", "a")["data"] == {"x": "1"}
+
+
+def test_a_definition_that_was_deleted_returns_with_its_resources(engine: EngineDriver) -> None:
+    group = f"{engine.target.sync_name}.example.com"
+    definition = crd(group)
+    name = definition["metadata"]["name"]
+    try:
+        assert engine.sync(definition, widget(group)).failures == ()
+        engine.delete("CustomResourceDefinition", name, "apiextensions.k8s.io", "")
+        gone = engine.path("CustomResourceDefinition", name, "apiextensions.k8s.io", "")
+        eventually(lambda: engine.kube.request("GET", gone).status == 404, timeout_s=30, what="its end")
+        assert engine.sync(definition, widget(group)).failures == ()
+        assert engine.must("Widget", "first", group)["spec"] == {"size": 1}
+    finally:
+        engine.delete("CustomResourceDefinition", name, "apiextensions.k8s.io", "")
+
+
+def test_a_deleted_inventory_shard_orphans_nothing_that_git_still_has(engine: EngineDriver) -> None:
+    engine.sync(engine.config_map("a"), engine.config_map("b"))
+    maps = f"/api/v1/namespaces/{engine.agent_namespace}/configmaps"
+    listed = json.loads(engine.kube.request("GET", maps, query=(("labelSelector", INVENTORY_LABEL),)).body)["items"]
+    for item in listed:
+        if "entries" in item["data"]:
+            engine.kube.request("DELETE", f"{maps}/{item['metadata']['name']}")
+    assert engine.sync(engine.config_map("a"), engine.config_map("b")).failures == ()
+    assert actions(engine.sync(engine.config_map("a")))["b"] is Action.DELETED
+
+
+def test_odd_metadata_is_refused_object_by_object(engine: EngineDriver) -> None:
+    labels, annotated = engine.config_map("labels"), engine.config_map("annotated")
+    labels["metadata"]["labels"] = ["a", "b"]
+    annotated["metadata"]["annotations"] = {"ocisync.dev/wave": 1}
+    hostile = engine.config_map("hostile")
+    hostile["metadata"]["labels"] = {"x": "a b\n{{}}", "applyset.kubernetes.io/part-of": "applyset-theirs-v1"}
+    report = engine.sync(labels, annotated, hostile, engine.config_map("good"))
+    assert actions(report)["good"] is Action.CREATED
+    assert {r.id.name for r in report.failures} == {"labels", "annotated", "hostile"}
+    assert all("Traceback" not in failure_of(report, name) for name in ("labels", "annotated", "hostile"))

@@ -224,6 +224,17 @@ def test_a_foreign_claim_is_reported_once_and_left_alone(world: World) -> None:
     assert world.corrections == []
 
 
+def test_a_pass_learns_who_claimed_an_object_until_the_label_is_ours_again(world: World) -> None:
+    object_id = world.owns()
+    assert world.tracker.claim(SYNC, [object_id]) == {}
+    world.event(live(ours(time=T1), version=11, label="applyset-other-v1"))
+    assert world.tracker.claim(SYNC, [object_id]) == {object_id: "applyset-other-v1"}
+    world.event(live(ours(), version=9))  # old news
+    assert world.tracker.claim(SYNC, [object_id]) == {object_id: "applyset-other-v1"}
+    world.event(live(ours(time=T1), version=12))
+    assert world.tracker.claim(SYNC, [object_id]) == {}
+
+
 def test_of_two_syncs_in_one_process_the_older_one_wins(world: World) -> None:
     object_id = world.owns()
     younger = SyncRules("applyset-young-v1", "shop/young", "2026-06-01T00:00:00Z")
