@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import build
 from tests.support import requirements
@@ -54,6 +55,14 @@ FOREIGN_VARIABLES = re.compile(
 )
 
 _home = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+# Seconds say how busy the machine is, not whether a property holds. CI takes a fixed sample of each property;
+# OCISYNC_HEAVY=1 looks a hundred times further.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("sample", _PATIENT, max_examples=50, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("heavy", _PATIENT, max_examples=5_000)
+settings.load_profile("heavy" if os.environ.get("OCISYNC_HEAVY") == "1" else "sample")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
