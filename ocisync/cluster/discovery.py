@@ -6,6 +6,7 @@ asked for by itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -19,6 +20,7 @@ from ocisync.model.errors import ClusterRefused, NotFound, Unavailable
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _ACCEPT = f"{_AGGREGATED},application/json"
+_RENEW_S = 300.0  # definitions change their versions: a path that was right once must not be believed for ever
 _REFRESH_S = 0.2  # misses come in bursts (every object of a missing kind): ask at most this often
 
 
@@ -65,8 +67,9 @@ class Discovery:
     def find(self, group: str, kind: str, version: str = "") -> ApiResource | None:
         """The resource of a kind, in `version` or in the server's preferred one; None if the server has none.
 
-        A miss asks the server again, at most five times a second.
+        A miss asks the server again, at most five times a second. What is known is asked anew every five minutes.
         """
+        self._renew()
         found = self._lookup(group, kind, version)
         if found is None and self._refresh_due():
             self.refresh()
@@ -115,6 +118,16 @@ class Discovery:
                 preferred.setdefault((resource.group, resource.kind), resource)
             self._by_version, self._preferred, self._silent = by_version, preferred, frozenset(silent)
             self._asked_at = self._monotonic()
+
+    def _renew(self) -> None:
+        """Ask again if what is known is old; a server that does not answer leaves it as it is."""
+        with self._lock:
+            now = self._monotonic()
+            if not self._preferred or now - self._asked_at < _RENEW_S:
+                return
+            self._asked_at = now  # other threads go on with what is known
+        with contextlib.suppress(Unavailable, ClusterRefused):
+            self.refresh()
 
     def _lookup(self, group: str, kind: str, version: str) -> ApiResource | None:
         if version:

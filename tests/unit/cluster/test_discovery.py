@@ -96,6 +96,23 @@ def test_a_miss_asks_again_but_not_in_bursts() -> None:
     assert discovery.find("x.io", "Foo") is not None
 
 
+def test_what_is_known_is_asked_anew_after_a_while_and_kept_if_nobody_answers() -> None:
+    cluster = Documents({"/api": CORE, "/apis": aggregated(APPS)})
+    now = 0.0
+    discovery = Discovery(cluster, monotonic=lambda: now)
+    assert discovery.resource("apps", "Deployment").version == "v1"
+    served = {"version": "v2", "resources": [resource("Deployment", "deployments")]}
+    moved = {"metadata": {"name": "apps"}, "versions": [served]}
+    cluster.table["/apis"] = aggregated(moved)
+    now = 299.0
+    assert discovery.resource("apps", "Deployment").version == "v1"
+    now = 301.0
+    assert discovery.resource("apps", "Deployment").version == "v2"
+    cluster.table.clear()
+    now = 900.0
+    assert discovery.resource("apps", "Deployment").version == "v2"
+
+
 def test_an_older_server_is_asked_group_by_group_and_one_that_is_down_hides_no_other() -> None:
     pod, newest = {"kind": "Pod", "namespaced": True}, {"version": "v2"}
     lists = {
