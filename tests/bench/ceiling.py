@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import ssl
@@ -85,6 +86,8 @@ class _Client:
         for _ in range(pending):
             await _answer(reader)
         writer.close()
+        with contextlib.suppress(OSError):  # the server may have been quicker
+            await writer.wait_closed()
 
 
 async def _answer(reader: asyncio.StreamReader) -> None:

@@ -17,6 +17,7 @@ from tests.support.controlplane import ControlPlane, Programs
 from tests.support.cosign import DEAD_PROXY, Cosign, CosignKey
 from tests.support.process import clean_environment
 from tests.support.registries import Olareg
+from tests.support.signedrepository import SignedRepository
 
 KEY_PASSWORD = "bench"
 
@@ -140,7 +141,14 @@ class Bench:
         """A namespace with an account the agent may act as, a policy and an empty repository."""
         namespace = self.control_plane.new_namespace("bench")
         made = Tenant(self.installation, namespace, self.repository())
+        self.stack.callback(made.registry.store.close)
         made.prepare()
+        return made
+
+    def signed_repository(self) -> SignedRepository:
+        """An empty repository to put artifacts and signatures into."""
+        made = SignedRepository(self.repository())
+        self.stack.callback(made.store.close)
         return made
 
 

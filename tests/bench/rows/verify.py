@@ -15,7 +15,6 @@ from tests.bench.environment import Bench, binary
 from tests.bench.measure import Sample
 from tests.bench.report import Row
 from tests.support.artifacts import artifact
-from tests.support.signedrepository import SignedRepository
 from tests.support.trust import NOW, signer
 
 TITLE = "verify by key"
@@ -31,7 +30,7 @@ def _command(bench: Bench) -> Row:
     row = Row("verify", TITLE)
     theirs = row.line(_COSIGN)
     ours = row.line("ocisync verify --key", anchor=_COSIGN, goal="≤ 350 ms")
-    repository = SignedRepository(bench.repository())
+    repository = bench.signed_repository()
     built = artifact({"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"})
     repository.push(built, "production")
     bench.cosign.sign(f"{repository.repository}@{built.descriptor.digest}", bench.key)
@@ -54,7 +53,7 @@ def _command(bench: Bench) -> Row:
 def _decision(bench: Bench) -> Row:
     row = Row("verify-decision", "decide about one artifact whose evidence is at hand, in the process of the agent")
     line = row.line("verdict, one signature, one authority", goal="≤ 5 ms")
-    repository = SignedRepository(bench.repository())
+    repository = bench.signed_repository()
     key = signer("ci")
     built = repository.push({"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"}, "production")
     repository.sign(built.descriptor, key)
