@@ -269,7 +269,9 @@ class Engine:
             results = pruner.delete(plan.prunes, inventory, frozenset())
             done = [item.id for item in results if item.succeeded]
         pending = tuple(item.id for item in results if item.action is Action.DELETED and not item.succeeded)
-        ending = () if orphan else (*plan.ending, *pending)
+        # What could not be looked at (an aggregated API that is down) is neither gone nor free: it is waited for.
+        unseen = tuple(kept.id for kept in plan.kept if kept.reason == "Unreadable")
+        ending = unseen if orphan else (*plan.ending, *pending, *unseen)
         store.remove([*plan.forgets, *done])
         failures = any(item.failure and item.action is not Action.DELETED for item in results)
         if not ending and not failures:

@@ -50,7 +50,6 @@ def _ignore() -> JsonObject:
         "Objects meant; empty fields match any.",
         {
             "group": text("API group.", most=253),
-            "version": text("API version.", most=63),
             "kind": text("Kind.", most=63),
             "namespace": text("Namespace.", most=63),
             "name": text("Name.", most=NAME_CHARS),

@@ -242,7 +242,7 @@ def _parse_source(spec: _Reader) -> SourceSpec:
 
 def _parse_ignore(item: object, index: int) -> IgnoreRule:
     rule = _Reader(item, f"spec.ignore[{index}]", ("target", "paths"))
-    target = rule.child("target", ("group", "version", "kind", "namespace", "name"))
+    target = rule.child("target", ("group", "kind", "namespace", "name"))
     paths = tuple(str(path) for path in rule.items("paths"))
     for path in paths:
         if not path.startswith("/"):

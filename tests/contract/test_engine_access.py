@@ -13,7 +13,7 @@ import pytest
 from ocisync.cluster.apply import Action
 from ocisync.cluster.client import Cluster, connect
 from ocisync.model.errors import Unavailable
-from ocisync.model.resource import JsonObject
+from ocisync.model.resource import JsonObject, ObjectId
 from tests.support.controlplane import ControlPlane
 from tests.support.engine import EngineDriver, actions, driver, failure_of
 from tests.support.waiting import eventually
@@ -137,3 +137,33 @@ def _versions(engine: EngineDriver) -> dict[str, str]:
     response = engine.kube.request("GET", engine.path("ConfigMap", ""))
     items = json.loads(response.body)["items"]
     return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in items}
+
+
+def test_the_end_of_a_sync_waits_for_objects_that_cannot_be_looked_at(real_engine: EngineDriver) -> None:
+    """An aggregated API whose server is down says nothing about what it holds."""
+    group = f"silent-{real_engine.namespace}.example"
+    service: JsonObject = {
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"v1.{group}"},
+        "spec": {
+            "group": group, "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1,
+            "insecureSkipTLSVerify": True, "service": {"namespace": real_engine.namespace, "name": "nobody"},
+        },
+    }  # fmt: skip
+
+    def silent() -> bool:
+        real_engine.discovery.refresh()
+        return real_engine.discovery.is_silent(group)
+
+    path = f"/apis/apiregistration.k8s.io/v1/apiservices/v1.{group}"
+    real_engine.sync(real_engine.config_map("a"))
+    store = real_engine.engine().inventory(real_engine.target)
+    store.add([ObjectId(group, "Thing", real_engine.namespace, "x")])
+    try:
+        post(real_engine.kube, "/apis/apiregistration.k8s.io/v1/apiservices", service)
+        eventually(silent, timeout_s=30, what="the group is known and silent")
+        report = real_engine.engine().delete_all(real_engine.target, store)
+        assert [one.name for one in report.ending] == ["x"]
+        assert real_engine.live("ConfigMap", "a") is None
+        assert real_engine.engine().inventory(real_engine.target).exists
+    finally:
+        real_engine.kube.request("DELETE", path)
