@@ -124,7 +124,8 @@ def test_a_directory_that_is_no_repository_says_what_to_do(cli: Cli, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", bytes(range(100, 200))]
+    "content",
+    [b"", b"not a key", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", bytes(range(100, 200))],
 )
 def test_a_file_that_is_no_key_is_exit_code_1_and_named(content: bytes, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bad.pub").write_bytes(content)
