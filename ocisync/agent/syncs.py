@@ -43,7 +43,7 @@ class SyncTable:
         self._lock = threading.Lock()
         self._table: dict[str, Seen] = {}
         self._round: set[str] = set()
-        self._problem = "not listed yet"
+        self._problem = ""
         self.listed = threading.Event()
 
     def get(self, key: str) -> Seen | None:
@@ -59,7 +59,7 @@ class SyncTable:
     @property
     def trouble(self) -> str:
         """Why the watch does not run; empty if it does."""
-        return self._problem
+        return self._problem or ("" if self.listed.is_set() else "not listed yet")
 
     def dependency(self, namespace: str, name: str) -> str:
         """Why a sync is not ready; empty if it is."""
@@ -107,11 +107,11 @@ class SyncTable:
             self._wake(key)
 
     def problem(self, kind: GroupKind, message: str) -> None:
-        """The watch does not run, or runs again."""
-        self._problem = message
-        if message:
+        """The watch does not run, or runs again; told once for each change."""
+        known, self._problem = self._problem, message
+        if message and not known:
             _LOG.warning("watch does not run", kind=str(kind), problem=message)
-        else:
+        elif not message:
             _LOG.info("watch runs again", kind=str(kind))
 
     def _wake_dependents(self, key: str) -> None:

@@ -191,10 +191,11 @@ class TrustBoard:
             self._changed()
 
     def problem(self, kind: GroupKind, message: str) -> None:
-        """A watch does not run, or runs again."""
+        """A watch does not run, or runs again; told once for each change."""
         with self._lock:
+            known = self._problems.get(kind, "")
             self._problems[kind] = message
-        if message:
+        if message and not known:
             _LOG.warning("watch does not run", kind=str(kind), problem=message)
-        else:
+        elif not message:
             _LOG.info("watch runs again", kind=str(kind))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.support.agent import AgentProcess, Installation, Tenant, config_map, deployment, running
+from tests.support.agent import AgentProcess, Installation, Tenant, config_map, running, service
 from tests.support.controlplane import ControlPlane
 from tests.support.registries import Registry
 from tests.support.waiting import eventually
@@ -75,7 +75,7 @@ def test_without_registry_and_without_local_copy_nothing_is_harmed(
 def test_an_outage_of_the_api_server_is_survived(
     agent: AgentProcess, tenant: Tenant, control_plane: ControlPlane
 ) -> None:
-    tenant.push({"web.yaml": [deployment("web"), config_map("settings", version="1")]})
+    tenant.push({"all.yaml": [service("web"), config_map("settings", version="1")]})
     tenant.write_sync()
     tenant.wait_ready()
     control_plane.stop_apiserver()
@@ -86,7 +86,7 @@ def test_an_outage_of_the_api_server_is_survived(
         control_plane.start_apiserver()
     _edit(tenant, "right-after")
     tenant.wait_value("settings", "version", "1", timeout_s=60)
-    pushed = tenant.push({"web.yaml": [deployment("web", replicas=3), config_map("settings", version="2")]})
+    pushed = tenant.push({"all.yaml": [service("web"), config_map("settings", version="2")]})
     tenant.wait_ready(pushed.descriptor.digest, timeout_s=90)
     assert agent.server.running
 
