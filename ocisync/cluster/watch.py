@@ -32,7 +32,8 @@ _SILENCE_S: Final = 90.0
 _SESSION_S: Final = 300  # the server ends a watch after this; spread by ± 20 %
 _PAGE: Final = 500
 _BACKOFF_BASE_S: Final = 0.2
-_BACKOFF_CAP_S: Final = 30.0
+_BACKOFF_CAP_S: Final = 5.0  # after an outage drift stays unseen for as long as the last pause
+_FORBIDDEN_PAUSE_S: Final = 30.0  # rights do not come by asking
 _RETRY_AFTER_CAP_S: Final = 60.0
 _GONE: Final = frozenset({410, 504})  # 504: "Too large resource version", after a restore of etcd
 
@@ -151,6 +152,8 @@ class KindWatch:
                 self._version = ""
             except _Refused as refused:
                 least = min(refused.retry_after_s, _RETRY_AFTER_CAP_S)
+                if refused.status == 403:
+                    least = max(least, _FORBIDDEN_PAUSE_S)
                 self._trouble(str(refused))
             except OcisyncError as error:
                 # Silence and broken connections are everyday for long requests: only news if nothing came at all.

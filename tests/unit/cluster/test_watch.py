@@ -161,11 +161,22 @@ def test_kinds_without_health_ask_for_metadata_only() -> None:
 
 
 def test_refusals_are_told_backed_off_and_told_to_be_over() -> None:
-    refused: tuple[int, list[bytes | Exception]] = (403, [b'{"message":"not allowed to watch"}'])
+    refused: tuple[int, list[bytes | Exception]] = (500, [b'{"message":"etcd is away"}'])
     _, notes, slept = played(refused, refused, refused, (200, [line("BOOKMARK", 9, annotations=END)]))
-    assert notes.problems[:3] == ["watch of Deployment.apps answered 403: not allowed to watch"] * 3
+    assert notes.problems[:3] == ["watch of Deployment.apps answered 500: etcd is away"] * 3
     assert notes.problems[3] == ""
     assert slept[0] < slept[1] < slept[2]
+
+
+def test_missing_rights_are_asked_for_rarely() -> None:
+    _, _, slept = played((403, [b'{"message":"not allowed to watch"}']), (200, [line("BOOKMARK", 9, annotations=END)]))
+    assert slept[0] >= 30
+
+
+def test_after_a_long_outage_the_next_look_is_never_far_away() -> None:
+    away: tuple[int, list[bytes | Exception]] = (500, [b"{}"])
+    _, _, slept = played(*[away] * 12, (200, [line("BOOKMARK", 9, annotations=END)]))
+    assert max(slept) <= 5
 
 
 def test_the_server_may_ask_for_a_longer_pause() -> None:
