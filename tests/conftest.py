@@ -42,9 +42,19 @@ from tests.support.registries import Distribution, Login, Olareg, Registry
 from tests.support.sandboxes import SandboxCluster, SandboxRegistry
 
 REAL_FIXTURES = frozenset(
-    {"cluster", "control_plane", "kwok", "distribution", "olareg", "start_distribution", "cosign", "image"}
+    {
+        "cluster",
+        "control_plane",
+        "kwok",
+        "real_engine",
+        "distribution",
+        "olareg",
+        "start_distribution",
+        "cosign",
+        "image",
+    }
 )
-CLUSTER_FIXTURES = frozenset({"cluster", "control_plane", "kwok"})
+CLUSTER_FIXTURES = frozenset({"cluster", "control_plane", "kwok", "real_engine"})
 REAL_VARIANTS = frozenset({"distribution", "olareg", "real"})
 
 # What a person's shell may hold and what must not decide a test.
@@ -91,6 +101,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         home.cleanup()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what needs a real server as ``real``, so that ``-m 'not real'`` is the fast run."""
     for item in items:
