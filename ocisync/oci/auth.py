@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urlsplit
 
 from ocisync.model.errors import AccessDenied, OcisyncError, Unavailable
 from ocisync.oci.credentials import Credential, CredentialSource
-from ocisync.oci.endpoint import Endpoint, host_of, is_loopback_name
+from ocisync.oci.endpoint import Endpoint, host_of, is_loopback_name, origin_of
 from ocisync.oci.failures import Answer, login_hint, quoted, registry_message
 from ocisync.oci.headers import Challenge, parse_challenges
 from ocisync.oci.retry import Transient
@@ -157,8 +157,8 @@ class Authenticator:
         return next((item for item in offered if item.scheme == "basic"), None)
 
     def _check_realm(self, realm: str) -> None:
-        parts = urlsplit(realm)
-        if parts.scheme == "https" and parts.hostname and not parts.username:
+        parts = urlsplit(realm if origin_of(realm) else "")  # without a usable host or port it leads nowhere
+        if parts.scheme == "https" and not parts.username:
             return
         same_host = parts.hostname == host_of(self._endpoint.host)
         both_loopback = is_loopback_name(self._endpoint.host) and is_loopback_name(parts.netloc)

@@ -177,7 +177,7 @@ def upload_location(answer: Answer, url: str, what: str) -> str:
         Refused: no usable address, or one that leaves https.
     """
     target = joined(url, answer.header("location"))
-    here, there = urlsplit(url), urlsplit(target)
+    here, there = urlsplit(url), urlsplit(target if origin_of(target) else "")
     if here.scheme == "https" and there.scheme == "http" and there.hostname == here.hostname:
         target = urlunsplit(there._replace(scheme="https", netloc=here.netloc))
     origin = origin_of(target)

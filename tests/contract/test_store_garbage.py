@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ocisync.model.descriptor import OCI_MANIFEST
@@ -109,6 +109,10 @@ NEAR = st.builds(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([202, 301, 307, 401, 429]), HEADER_TEXT | NEAR)
+@example(401, "//[")
+@example(401, "https://a:b")
+@example(307, "//[")
+@example(202, "//[")
 def test_any_address_or_challenge_in_a_header_is_survived(status: int, text: str) -> None:
     HEADERS.update(status=status, text=text)
     with suppress(OcisyncError):
