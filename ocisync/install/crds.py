@@ -224,27 +224,38 @@ def _column(name: str, path: str, kind: str = "string", description: str = "", p
     return out
 
 
-def artifact_sync() -> JsonObject:
-    """The `ArtifactSync` definition."""
+def _version(description: str, spec: JsonObject, status: JsonObject, columns: list[JsonObject]) -> JsonObject:
+    """The one served version of a definition."""
     schema = {
         "type": "object",
-        "description": "Keeps a cluster equal to one signed artifact.",
+        "description": description,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": _spec(),
-            # Without this default kstatus and `kubectl wait` call a sync current before the agent has seen it.
-            "status": {**_status(), "default": {"observedGeneration": -1}},
+            "spec": spec,
+            "status": status,
         },
     }
-    version = {
+    return {
         "name": "v1alpha1",
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
-        "additionalPrinterColumns": [
+        "additionalPrinterColumns": columns,
+        "schema": {"openAPIV3Schema": schema},
+    }
+
+
+def artifact_sync() -> JsonObject:
+    """The `ArtifactSync` definition."""
+    version = _version(
+        "Keeps a cluster equal to one signed artifact.",
+        _spec(),
+        # Without this default kstatus and `kubectl wait` call a sync current before the agent has seen it.
+        {**_status(), "default": {"observedGeneration": -1}},
+        [
             _column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
             _column("Status", '.status.conditions[?(@.type=="Ready")].message'),
             _column("Revision", ".status.applied.revision"),
@@ -253,8 +264,7 @@ def artifact_sync() -> JsonObject:
             _column("Digest", ".status.applied.digest", priority=1),
             _column("Objects", ".status.inventory.objects", "integer", priority=1),
         ],
-        "schema": {"openAPIV3Schema": schema},
-    }
+    )
     return _definition(
         "artifactsyncs",
         "artifactsync",
@@ -354,32 +364,18 @@ def _policy_spec() -> JsonObject:
 
 def trust_policy() -> JsonObject:
     """The `TrustPolicy` definition."""
-    schema = {
-        "type": "object",
-        "description": "Says whose signatures make artifacts trusted. Without a match nothing is trusted.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": _policy_spec(),
-            "status": record(
-                "What the agent thinks of it.",
-                {"observedGeneration": whole("Generation judged.", least=-1), "conditions": conditions()},
-            ),
-        },
-    }
-    version = {
-        "name": "v1alpha1",
-        "served": True,
-        "storage": True,
-        "subresources": {"status": {}},
-        "additionalPrinterColumns": [
+    version = _version(
+        "Says whose signatures make artifacts trusted. Without a match nothing is trusted.",
+        _policy_spec(),
+        record(
+            "What the agent thinks of it.",
+            {"observedGeneration": whole("Generation judged.", least=-1), "conditions": conditions()},
+        ),
+        [
             _column("Accepted", '.status.conditions[?(@.type=="Accepted")].status'),
             _column("Status", '.status.conditions[?(@.type=="Accepted")].message'),
             _column("Threshold", ".spec.threshold", "integer"),
             _column("Age", ".metadata.creationTimestamp", "date"),
         ],
-        "schema": {"openAPIV3Schema": schema},
-    }
+    )
     return _definition("trustpolicies", "trustpolicy", "TrustPolicy", "Cluster", [], version, {})
