@@ -27,6 +27,9 @@ def test_thirty_idle_polls_write_nothing_and_read_no_object(
     tenant.write_sync()
     tenant.wait_ready()
     eventually(lambda: len(agent.logs("ready")) == 1, what="the agent has settled")
+    # The API server writes its audit line after its answer: let one poll pass before counting begins.
+    ready = _heads(distribution, tenant)
+    eventually(lambda: _heads(distribution, tenant) > ready, what="a poll after Ready", interval_s=0.2)
     before = tenant.cluster.get("artifactsync", tenant.name, namespace=tenant.namespace)
     heads = _heads(distribution, tenant)
     mark = control_plane.audit.mark()
