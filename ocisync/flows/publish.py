@@ -361,8 +361,8 @@ class _Publisher:
         self._progress(Step.UPLOAD, f"uploading {target.digest}")
         # Looked for each time: a registry may have lost a blob of a manifest that it still has.
         if target.digest == built.descriptor.digest:
-            self._wrote |= sign.put_missing(self._store, built.layer_descriptor, built.layer)
-        self._wrote |= sign.put_missing(self._store, built.config_descriptor, built.config)
+            self._wrote |= self._store.put_blob(built.layer_descriptor, built.layer)
+        self._wrote |= self._store.put_blob(built.config_descriptor, built.config)
         if self._store.resolve(target.digest) is None:
             self._store.put_manifest(raw, OCI_MANIFEST, target.digest)
             self._wrote = True

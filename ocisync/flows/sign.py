@@ -191,8 +191,8 @@ def sign_bundle(
     _check_own(RawSignature(SignatureFormat.BUNDLE, "", data), signer, subject.digest)
     plain = Descriptor(OCI_MANIFEST, subject.digest, subject.size)
     raw, layer = bundle.bundle_manifest(data, plain, now)
-    put_missing(store, Descriptor(OCI_EMPTY, EMPTY_JSON_DIGEST, len(EMPTY_JSON)), EMPTY_JSON)
-    put_missing(store, layer, data)
+    store.put_blob(Descriptor(OCI_EMPTY, EMPTY_JSON_DIGEST, len(EMPTY_JSON)), EMPTY_JSON)
+    store.put_blob(layer, data)
     attached = store.attach(raw, plain)
     if store.manifest(attached.digest).raw != raw or store.blob(layer, max_bytes=BUNDLE_BYTES) != data:
         raise Unavailable(f"signature {attached.digest} of {subject.digest} does not read back as it was written")
@@ -210,20 +210,15 @@ def sign_legacy(store: Store, subject: Descriptor, signer: Signer, claims: Mappi
     raw_signature = RawSignature(SignatureFormat.LEGACY, "", signature.payload, signature.signature)
     _check_own(raw_signature, signer, subject.digest)
     tag = legacy_signature_tag(subject.digest)
-    put_missing(store, signature.layer, signature.payload)
+    store.put_blob(signature.layer, signature.payload)
     for _ in range(_LEGACY_ATTEMPTS):
         raw, config = legacy.merge(_manifest_bytes(store, tag), signature)
-        put_missing(store, Descriptor(OCI_CONFIG, sha256_digest(config), len(config)), config)
+        store.put_blob(Descriptor(OCI_CONFIG, sha256_digest(config), len(config)), config)
         store.put_manifest(raw, OCI_MANIFEST, tag)
         stored = _manifest_bytes(store, tag)
         if stored is not None and legacy.holds(stored, signature):
             return Signature(signer.fingerprint, SignatureFormat.LEGACY, sha256_digest(stored), made=True)
     raise Unavailable(f"tag {tag} lost our signature {_LEGACY_ATTEMPTS} times: other writers are active", hint="retry")
-
-
-def put_missing(store: Store, descriptor: Descriptor, data: bytes) -> bool:
-    """Upload a blob unless the repository has it; True if it was uploaded."""
-    return store.put_blob(descriptor, data)
 
 
 def formats_of(*, with_legacy: bool) -> tuple[SignatureFormat, ...]:
