@@ -98,7 +98,6 @@ class InventoryStore:
         self._header_version = ""
         self._shards: dict[int, _Shard] = {}
         self._count = 1
-        self._loaded = False
 
     @property
     def entries(self) -> Mapping[ObjectId, Entry]:
@@ -134,7 +133,6 @@ class InventoryStore:
         self._header, self._header_version, self._shards, self._count = Header(), "", {}, 1
         for item in json.loads(response.body).get("items") or ():
             self._read(item)
-        self._loaded = True
         return self.entries
 
     def claim(self, holder: str, digest: str) -> None:

@@ -20,7 +20,6 @@ from ocisync.model.spec import FIELD_MANAGER, PART_OF_LABEL
 
 CLIENT_SIDE_APPLY = "kubectl-client-side-apply"
 BEFORE_FIRST_APPLY = "before-first-apply"
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 # Hands, not programs: what a person wrote with these is Git's from now on.
 _HANDS = re.compile(r"kubectl(?:-.+)?\Z|before-first-apply\Z|OpenAPI-Generator\Z|curl\Z|k9s\Z|Mozilla\Z")

@@ -68,7 +68,6 @@ class Stage:
         self.repository_directory = directory / "git"
         self.key = directory / "release.key"
         self.public_key = directory / "release.pub"
-        self.intruder_key = directory / "intruder.key"
         self.kubeconfig = directory / "sandbox" / "kubeconfig"
         self.registry = ""
         self._ports = ("0", "0")

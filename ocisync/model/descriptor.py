@@ -29,9 +29,6 @@ SOURCE = "org.opencontainers.image.source"
 REVISION = "org.opencontainers.image.revision"
 VERSION = "org.opencontainers.image.version"
 TITLE = "org.opencontainers.image.title"
-DESCRIPTION = "org.opencontainers.image.description"
-URL = "org.opencontainers.image.url"
-AUTHORS = "org.opencontainers.image.authors"
 
 # Signed claims: strings in subject[0].annotations of the signed statement.
 CLAIM_REPOSITORY = "dev.ocisync.repository"

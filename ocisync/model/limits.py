@@ -4,7 +4,6 @@ from __future__ import annotations
 
 KIB = 1024
 MIB = 1024 * KIB
-GIB = 1024 * MIB
 
 # Registry answers.
 MANIFEST_BYTES = 4 * MIB  # the distribution spec lets registries refuse larger ones

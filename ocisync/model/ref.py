@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ocisync.model.digest import is_digest
 from ocisync.model.errors import UsageError
@@ -41,14 +41,6 @@ class Reference:
     def repository(self) -> str:
         """`host/path`, the name that signatures claim and policies match."""
         return f"{self.host}/{self.path}"
-
-    def with_tag(self, tag: str) -> Reference:
-        """The same repository at another tag, without a digest."""
-        return replace(self, tag=check_tag(tag), digest="")
-
-    def with_digest(self, digest: str) -> Reference:
-        """The same repository at a digest, without a tag."""
-        return replace(self, tag="", digest=digest)
 
     def __str__(self) -> str:
         text = self.repository
