@@ -224,6 +224,9 @@ class ControlPlane(Cluster):
                 "--kube-api-qps=1000",
                 "--kube-api-burst=2000",
                 "--concurrent-namespace-syncs=10",
+                # kwok renews a node's lease every 50 to 52 s and the default patience is 50 s: nodes, and with them
+                # every Deployment, would be lost for a moment at any time, and for good after an outage.
+                "--node-monitor-grace-period=1h",
             ]
             servers.append(Server("kube-controller-manager", command, self.directory))
         if self.programs.scheduler is not None:
