@@ -9,7 +9,7 @@ with ``OCISYNC_REQUIRE_REAL=1``):
 * ``distribution``, ``olareg``, ``sandbox_registry``: registries. ``registry``: each in turn; with ``repository``.
 * ``apiserver``: the sandbox's Kubernetes API (``sandbox_cluster``) and ``cluster`` in turn; with ``api_namespace``.
 * ``start_distribution``: a registry of the test alone, with basic or token logins.
-* ``cosign``: the real cosign, offline.
+* ``cosign``: the real cosign, offline. ``oras``, ``skopeo``: the real ones, on loopback.
 
 Servers live for the whole run; tests keep apart by ``namespace`` and ``repository``. A test that stops one
 must start it again before it ends.
@@ -38,6 +38,7 @@ from tests.support.cluster import Cluster, ExistingCluster
 from tests.support.controlplane import ControlPlane, Programs
 from tests.support.cosign import Cosign
 from tests.support.kwok import Kwok
+from tests.support.ocitools import Oras, Skopeo
 from tests.support.registries import Distribution, Login, Olareg, Registry
 from tests.support.sandboxes import SandboxCluster, SandboxRegistry
 
@@ -51,6 +52,8 @@ REAL_FIXTURES = frozenset(
         "olareg",
         "start_distribution",
         "cosign",
+        "oras",
+        "skopeo",
         "image",
     }
 )
@@ -249,6 +252,18 @@ def api_namespace(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterato
 def cosign(tmp_path_factory: pytest.TempPathFactory) -> Cosign:
     """The real cosign, offline."""
     return Cosign(requirements.require("cosign"), tmp_path_factory.mktemp("cosign"))
+
+
+@pytest.fixture(scope="session")
+def oras(tmp_path_factory: pytest.TempPathFactory) -> Oras:
+    """The real oras command line."""
+    return Oras(requirements.require("oras"), tmp_path_factory.mktemp("oras"))
+
+
+@pytest.fixture(scope="session")
+def skopeo(tmp_path_factory: pytest.TempPathFactory) -> Skopeo:
+    """Debian's skopeo."""
+    return Skopeo(requirements.require("skopeo"), tmp_path_factory.mktemp("skopeo"))
 
 
 def _running(registry: Registry) -> Iterator[Registry]:

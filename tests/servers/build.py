@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the real servers that the tests talk to, into a cache outside the checkout.
 
-    python tests/servers/build.py [controlplane|kwok|olareg|cosign|distribution|fluxpush|all]…
+    python tests/servers/build.py [NAME|all]…
     python tests/servers/build.py --print-path controlplane
 
 The Go servers come from the Go modules beside this file and need the Go tool chain; distribution is
@@ -90,10 +90,30 @@ GO_SERVERS = {
             cold_minutes=5,
         ),
         GoServer("fluxpush", ".", (), cold_minutes=1),
+        GoServer("oras", "oras.land/oras/cmd/oras", (), cold_minutes=1),
     )
 }
 DISTRIBUTION = "distribution"
-NAMES = (*GO_SERVERS, DISTRIBUTION)
+
+
+@dataclass(frozen=True, slots=True)
+class DebianProgram:
+    """One program of a Debian package, unpacked into the cache unless the machine has it."""
+
+    name: str
+    package: str
+    executable: str
+    libraries: tuple[str, ...] = ()  # packages whose shared libraries it needs: `LD_LIBRARY_PATH`
+
+
+DEBIAN_PROGRAMS = {
+    program.name: program
+    for program in (
+        DebianProgram(DISTRIBUTION, "docker-registry", "docker-registry"),
+        DebianProgram("skopeo", "skopeo", "skopeo", ("libdevmapper1.02.1", "libgpgme11", "libassuan0")),
+    )
+}
+NAMES = (*GO_SERVERS, *DEBIAN_PROGRAMS)
 ONLY_BY_NAME = frozenset({"fluxpush"})  # needed by benchmarks alone, so not a part of "all"
 
 
@@ -108,8 +128,8 @@ def cache_directory() -> Path:
 
 def find(name: str) -> Path | None:
     """The executable of a server that is ready to use, or None. Builds nothing."""
-    if name == DISTRIBUTION:
-        return _find_distribution()
+    if name in DEBIAN_PROGRAMS:
+        return _find_debian(DEBIAN_PROGRAMS[name])
     # The Go version is left open, so a machine without Go can use a cache that was built elsewhere.
     entries = cache_directory().glob(f"{name}-{GO_SERVERS[name].source_key()}-*/{name}")
     return max((path for path in entries if os.access(path, os.X_OK)), default=None)
@@ -117,10 +137,10 @@ def find(name: str) -> Path | None:
 
 def how_to_get(name: str) -> str:
     """One sentence for a skipped test: the command to type and what it needs."""
-    if name == DISTRIBUTION:
+    if name in DEBIAN_PROGRAMS:
         return (
-            "run `python tests/servers/build.py distribution` (needs apt-get and dpkg),"
-            " or install Debian's package docker-registry"
+            f"run `python tests/servers/build.py {name}` (needs apt-get and dpkg),"
+            f" or install Debian's package {DEBIAN_PROGRAMS[name].package}"
         )
     minutes = GO_SERVERS[name].cold_minutes
     return f"run `python tests/servers/build.py {name}` (needs Go ≥ {MINIMUM_GO}, about {minutes} min the first time)"
@@ -132,8 +152,8 @@ def build(name: str) -> Path:
     Raises:
         UnavailableError: The tool that would make it is missing, or it failed.
     """
-    if name == DISTRIBUTION:
-        return _unpack_distribution()
+    if name in DEBIAN_PROGRAMS:
+        return _unpack_debian(DEBIAN_PROGRAMS[name])
     return _build_go(GO_SERVERS[name])
 
 
@@ -162,49 +182,58 @@ def _build_go(server: GoServer) -> Path:
     return executable
 
 
-def _find_distribution() -> Path | None:
+def _find_debian(program: DebianProgram) -> Path | None:
     for directory in ("", "/usr/bin", "/usr/local/bin"):
-        installed = shutil.which("docker-registry", path=directory or None)
+        installed = shutil.which(program.executable, path=directory or None)
         if installed is not None:
             return Path(installed)
-    unpacked = cache_directory() / "distribution-deb" / "usr" / "bin" / "docker-registry"
+    unpacked = cache_directory() / f"{program.name}-deb" / "usr" / "bin" / program.executable
     return unpacked if os.access(unpacked, os.X_OK) else None
 
 
-def _unpack_distribution() -> Path:
-    with locked(DISTRIBUTION):
-        found = _find_distribution()
+def library_path(executable: Path) -> str:
+    """`LD_LIBRARY_PATH` for a program of the cache: what was unpacked beside it; empty for installed ones."""
+    root = executable.parent.parent.parent
+    found = [str(path) for path in sorted((*root.glob("usr/lib/*-linux-*"), *root.glob("lib/*-linux-*")))]
+    return ":".join(found) if root.parent == cache_directory() else ""
+
+
+def _unpack_debian(program: DebianProgram) -> Path:
+    name, package = program.name, program.package
+    with locked(name):
+        found = _find_debian(program)
         if found is not None:
-            _say(f"{DISTRIBUTION}: ready, {found}")
+            _say(f"{name}: ready, {found}")
             return found
         if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
             raise UnavailableError(
-                f"{DISTRIBUTION}: apt-get or dpkg is missing; put a docker-registry executable on PATH instead"
+                f"{name}: apt-get or dpkg is missing; put a {program.executable} executable on PATH instead"
             )
-        _say(f"{DISTRIBUTION}: downloading Debian's package docker-registry")
-        entry = cache_directory() / "distribution-deb"
+        _say(f"{name}: downloading Debian's package {package}")
+        entry = cache_directory() / f"{name}-deb"
         with new_entry(entry) as scratch, tempfile.TemporaryDirectory() as downloads:
             # apt's download step runs as another user, who must be able to write here.
             Path(downloads).chmod(0o777)
-            _download_package("docker-registry", Path(downloads))
-            package = next(Path(downloads).glob("docker-registry_*.deb"))
-            _run(["dpkg", "-x", str(package), str(scratch)], Path(downloads), DISTRIBUTION)
-        _say(f"{DISTRIBUTION}: unpacked into {entry}")
-    found = _find_distribution()
+            for needed in (package, *program.libraries):
+                _download_package(needed, Path(downloads), name)
+            for file in sorted(Path(downloads).glob("*.deb")):
+                _run(["dpkg", "-x", str(file), str(scratch)], Path(downloads), name)
+        _say(f"{name}: unpacked into {entry}")
+    found = _find_debian(program)
     if found is None:
-        raise UnavailableError(f"{DISTRIBUTION}: the package has no usr/bin/docker-registry")
+        raise UnavailableError(f"{name}: the package has no usr/bin/{program.executable}")
     return found
 
 
-def _download_package(package: str, directory: Path) -> None:
+def _download_package(package: str, directory: Path, name: str) -> None:
     try:
-        _run(["apt-get", "download", package], directory, DISTRIBUTION)
+        _run(["apt-get", "download", package], directory, name)
     except UnavailableError:
         if os.geteuid() != 0:
             raise
         # A fresh machine has no package lists; only root may fetch them.
-        _run(["apt-get", "update"], directory, DISTRIBUTION)
-        _run(["apt-get", "download", package], directory, DISTRIBUTION)
+        _run(["apt-get", "update"], directory, name)
+        _run(["apt-get", "download", package], directory, name)
 
 
 @contextlib.contextmanager
