@@ -14,7 +14,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode, urlsplit
 
 from ocisync.model.errors import AccessDenied, OcisyncError, Unavailable
@@ -54,6 +54,7 @@ class TokenRequest:
     url: str
     form: bytes | None = field(default=None, repr=False)
     authorization: str = field(default="", repr=False)
+    deadline: float | None = None  # of the request that needs the token
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Authenticator:
         self._challenge: Challenge | None = None
         self._widened: dict[Scope, tuple[str, ...]] = {}
 
-    def header(self, scope: Scope) -> str:
+    def header(self, scope: Scope, deadline: float | None = None) -> str:
         """The `Authorization` value for a request; empty before the registry has asked for a login.
 
         Raises:
@@ -106,7 +107,7 @@ class Authenticator:
         if challenge.scheme == "basic":
             login = self._login()
             return login.basic if login else ""
-        return "Bearer " + self._token(self._key(challenge, scope))
+        return "Bearer " + self._token(self._key(challenge, scope), deadline)
 
     def learn(self, challenges: str, scope: Scope, used: str) -> bool:
         """Take a 401's `WWW-Authenticate`; tell whether a request with a new `header` is worth sending.
@@ -192,7 +193,7 @@ class Authenticator:
 
     # -- tokens -----------------------------------------------------------------------------------
 
-    def _token(self, key: _Key) -> str:
+    def _token(self, key: _Key, deadline: float | None) -> str:
         held = self._held(key)
         if held:
             return held
@@ -202,7 +203,7 @@ class Authenticator:
             held = self._held(key)
             if held:
                 return held
-            token = self._issue(key)
+            token = self._issue(key, deadline)
             with self._lock:
                 self._tokens[key] = token
             return token.value
@@ -212,14 +213,16 @@ class Authenticator:
             token = self._tokens.get(key)
             return token.value if token and token.expires > self._monotonic() else ""
 
-    def _issue(self, key: _Key) -> _Token:
+    def _issue(self, key: _Key, deadline: float | None) -> _Token:
         asked_at = self._monotonic()
         login = self._login()
         if login and login.registry_token:
             return _Token(login.registry_token, asked_at + MAX_LIFETIME_S)
-        answer = self._fetch(token_request(key.realm, key.service, key.scopes, login))
+        request = token_request(key.realm, key.service, key.scopes, login)
+        answer = self._fetch(replace(request, deadline=deadline))
         if answer.status in {400, 401, 403} and self._login_again():
-            answer = self._fetch(token_request(key.realm, key.service, key.scopes, self._login()))
+            request = token_request(key.realm, key.service, key.scopes, self._login())
+            answer = self._fetch(replace(request, deadline=deadline))
         host = urlsplit(key.realm).netloc
         if not answer.ok:
             raise _refusal(answer, host, self._endpoint.name, bool(login))

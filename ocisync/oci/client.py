@@ -26,7 +26,7 @@ from ocisync.oci.endpoint import endpoint_of, joined, origin_of
 from ocisync.oci.failures import Answer, error_of
 from ocisync.oci.headers import media_type_of, next_link
 from ocisync.oci.options import RegistryOptions
-from ocisync.oci.store import Manifest, PutResult, Referrers, Store
+from ocisync.oci.store import Manifest, PutResult, Referrers, Store, TimedStore
 from ocisync.oci.uploads import Upload, upload_location
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def open_store(reference: Reference | str, options: RegistryOptions | None = Non
 class RegistryStore:
     """One repository behind the distribution API. Implements `Store`; safe for many threads."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, deadline: float | None = None) -> None:
         self._transport = transport
         self._endpoint = transport.endpoint
+        self._deadline = deadline
 
     def __repr__(self) -> str:
         return f"RegistryStore({self.repository!r})"
@@ -80,6 +81,10 @@ class RegistryStore:
         """`host/path` as typed."""
         return self._endpoint.repository
 
+    def within(self, seconds: float) -> RegistryStore:
+        """The same repository, login and connections, for requests that must all be answered by then."""
+        return RegistryStore(self._transport, self._transport.options.monotonic() + seconds)
+
     def close(self) -> None:
         """Close idle connections."""
         self._transport.close()
@@ -90,7 +95,7 @@ class RegistryStore:
         from ocisync.oci.transport import Call
 
         rest.setdefault("scope", self._transport.scope_for(method))
-        return Call(what, method, url, **rest)
+        return Call(what, method, url, deadline=self._deadline, **rest)
 
     def _run(self, what: str, method: str, rest: str, **options: Any) -> Answer:
         return self._transport.run(self._call(what, method, self._endpoint.url(rest), **options))
@@ -313,6 +318,6 @@ def _is_tag(name: str) -> bool:
     return True
 
 
-def _conforms(store: RegistryStore) -> Store:
-    """Checked by the type checker: a registry store is a `Store`."""
-    return store
+def _conforms(store: RegistryStore) -> tuple[Store, TimedStore]:
+    """Checked by the type checker: a registry store is a `Store` that keeps to deadlines."""
+    return store, store

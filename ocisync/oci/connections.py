@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +99,10 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make the pools for a proxy, with the same trust."""
-        return super().proxy_manager_for(proxy, ssl_context=self._context(), **kwargs)
+        """Make the pools for a proxy, with the same trust and the same patience."""
+        manager = super().proxy_manager_for(proxy, ssl_context=self._context(), **kwargs)
+        manager.pool_classes_by_scheme = _pool_classes(None, self._context)
+        return manager
 
 
 _contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
@@ -146,7 +150,7 @@ def _version(path: Path | None) -> tuple[object, ...]:
     return (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _pool_classes(guard: Guard, context: Callable[[], ssl.SSLContext]) -> dict[str, type[HTTPConnectionPool]]:
+def _pool_classes(guard: Guard | None, context: Callable[[], ssl.SSLContext]) -> dict[str, type[HTTPConnectionPool]]:
     class PlainConnection(HTTPConnection):
         response_class = _TimedResponse
 
@@ -171,21 +175,44 @@ def _pool_classes(guard: Guard, context: Callable[[], ssl.SSLContext]) -> dict[s
     return {"http": PlainPool, "https": TlsPool}
 
 
+class _Pace(threading.local):
+    """How long the whole answer to this thread's current request may take, in seconds."""
+
+    whole_s: float | None = None
+
+
+_pace = _Pace()
+
+
+@contextmanager
+def answer_within(seconds: float | None) -> Iterator[None]:
+    """Bound the whole answer, body included, of the request that this thread sends inside; None for no bound."""
+    _pace.whole_s = seconds
+    try:
+        yield
+    finally:
+        _pace.whole_s = None
+
+
 class _ClockedReader(io.RawIOBase):
     """A socket's reader with a deadline: socket timeouts bound each receive, not a trickle of them."""
 
-    def __init__(self, raw: io.RawIOBase, seconds: float) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
         self._raw = raw
-        self.deadline: float | None = time.monotonic() + seconds
+        self._sock = sock
+        self.deadline: float | None = deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        count = self._raw.readinto(buffer)
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise TimeoutError("the answer's head came too slowly")
-        return count
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the answer came too slowly")
+            patience = self._sock.gettimeout()
+            self._sock.settimeout(left if patience is None else min(patience, left))
+        return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()
@@ -193,16 +220,25 @@ class _ClockedReader(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    """An answer whose head must arrive within `HEAD_MAX_S`; bodies have their own clock."""
+    """An answer whose head must arrive within `HEAD_MAX_S`, and all of it within `answer_within`."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        self._socket = sock
+        super().__init__(sock, *args, **kwargs)
 
     def begin(self) -> None:
-        clocked = _ClockedReader(self.fp.detach(), HEAD_MAX_S)
+        now = time.monotonic()
+        whole = None if _pace.whole_s is None else now + _pace.whole_s
+        head = now + HEAD_MAX_S
+        clocked = _ClockedReader(self.fp.detach(), self._socket, head if whole is None else min(head, whole))
         self.fp = io.BufferedReader(clocked)
         super().begin()
-        clocked.deadline = None
+        clocked.deadline = whole
 
 
-def _judged(sock: Any, host: str, guard: Guard) -> Any:
+def _judged(sock: Any, host: str, guard: Guard | None) -> Any:
+    if guard is None:  # a proxy, which the environment names
+        return sock
     try:
         guard.check_peer(host, sock.getpeername()[0])
     except BaseException:

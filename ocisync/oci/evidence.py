@@ -27,7 +27,7 @@ from ocisync.model.limits import (
 )
 from ocisync.model.ref import legacy_signature_tag
 from ocisync.oci.documents import descriptor_of, parse_json
-from ocisync.oci.store import Manifest, Store
+from ocisync.oci.store import Manifest, Store, TimedStore
 
 LEGACY_SIGNATURE = "dev.cosignproject.cosign/signature"
 SIGNATURE_CHARS = 16 * 1024  # an RSA-16384 signature in base64 has under 3 KiB
@@ -64,7 +64,8 @@ class _Exhausted(Exception):
 
 class _Collector:
     def __init__(self, store: Store, digest: str, budget: EvidenceBudget) -> None:
-        self._store = store
+        # One slow answer must not outlast the budget, whatever the registry's own timeouts are.
+        self._store = store.within(budget.seconds) if isinstance(store, TimedStore) else store
         self._digest = digest
         self._budget = budget
         self._deadline = budget.monotonic() + budget.seconds

@@ -2,7 +2,7 @@
 
 | status | error |
 |---|---|
-| 401, 403 | `AccessDenied` (a tag that may not move: `Refused`) |
+| 401, 403, 407 (a proxy's) | `AccessDenied` (a tag that may not move: `Refused`) |
 | 404 | `NotFound` |
 | 408, 429, 5xx | `Unavailable` |
 | 501, 505 and all other 4xx | `Refused` with the registry's own code and message |
@@ -22,6 +22,7 @@ from ocisync.model.errors import AccessDenied, NotFound, OcisyncError, Refused, 
 from ocisync.oci.headers import retry_after_s
 
 MAX_QUOTED_CHARS = 300
+PROXY_LOGIN_HINT = "put the proxy's login into HTTPS_PROXY or HTTP_PROXY, as in http://USER:PASSWORD@HOST:PORT"
 
 _IMMUTABLE = re.compile(
     r"immutab|tag.{0,20}already.?exists|already.?exists.{0,40}tag|cannot be (?:overwritten|updated|modified)"
@@ -103,6 +104,8 @@ def error_of(answer: Answer, what: str, host: str, *, tag: str = "") -> OcisyncE
         )
     if status in {401, 403}:
         return AccessDenied(message, hint=login_hint(host))
+    if status == 407:
+        return AccessDenied(message, hint=PROXY_LOGIN_HINT)
     if status == 404:
         return NotFound(message)
     if status in {408, 425, 429} or (status >= 500 and status not in _NEVER):

@@ -17,6 +17,7 @@ _SCHEME = re.compile(rf"({_TOKEN})(?=[\s,]|\Z)")
 _PARAM = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SEPARATORS = re.compile(r"[\s,]*")
 _JUNK = re.compile(r"[^\s,]+")
+_WARNING = re.compile(r'(?:^|,)\s*299 - "((?:[^"\\]|\\.)*)"')
 _LINK = re.compile(r"<([^<>]*)>([^,<]*)")
 _NEXT = re.compile(r';[ \t]*rel[ \t]*=[ \t]*(?:"[^"]*\bnext\b[^"]*"|next\b)', re.IGNORECASE)
 
@@ -59,6 +60,11 @@ def parse_challenges(value: str) -> tuple[Challenge, ...]:
 def _end(pattern: re.Pattern[str], value: str, at: int) -> int:
     match = pattern.match(value, at)
     return match.end() if match else at
+
+
+def parse_warnings(value: str) -> tuple[str, ...]:
+    """The texts of `Warning: 299 - "text"` headers, the one form in which registries speak to people."""
+    return tuple(re.sub(r"\\(.)", r"\1", match[1]) for match in _WARNING.finditer(value[:MAX_HEADER_CHARS]))
 
 
 def next_link(value: str) -> str:

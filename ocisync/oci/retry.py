@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ocisync.kit.backoff import ceiling_s
 from ocisync.model.errors import Unavailable
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class RetryPlan:
         """Seconds to wait after `failed` attempts; None means give up. `random` is a number in [0, 1)."""
         if failed >= (self.attempts_unreachable if unreachable else self.attempts):
             return None
-        jitter = random * min(self.cap_s, self.base_s * 2.0 ** (failed - 1))
+        jitter = random * ceiling_s(failed, self.base_s, self.cap_s)
         if retry_after_s is not None and retry_after_s > self.retry_after_cap_s:
             return None
         delay = jitter if retry_after_s is None else retry_after_s + random
@@ -71,8 +72,10 @@ class Retrier:
     monotonic: Callable[[], float]
     random: Callable[[], float]
 
-    def run(self, attempt: Callable[[], T]) -> T:
+    def run(self, attempt: Callable[[], T], deadline: float | None = None) -> T:
         """Return the first success.
+
+        `deadline` is a reading of `monotonic` at which no further attempt may begin.
 
         Raises:
             Unavailable: the last transient failure, when the plan gives up.
@@ -91,6 +94,7 @@ class Retrier:
                     retry_after_s=failure.error.retry_after_s,
                     unreachable=failure.unreachable,
                 )
-                if delay is None:
+                late = delay is not None and deadline is not None and self.monotonic() + delay >= deadline
+                if delay is None or late:
                     raise failure.error from failure.__cause__
             self.sleep(delay)

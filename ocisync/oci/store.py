@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from ocisync.model.descriptor import Descriptor
 
@@ -124,4 +124,16 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close connections; the store opens new ones when it is used again."""
+        ...
+
+
+@runtime_checkable
+class TimedStore(Protocol):
+    """A store whose requests can be slow, so that callers may bound them."""
+
+    def within(self, seconds: float) -> Store:
+        """The same store, for requests that must all be answered within `seconds` from now.
+
+        What is not raises `Unavailable`.
+        """
         ...

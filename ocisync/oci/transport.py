@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import logging
-import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,17 +27,19 @@ import urllib3
 from ocisync.model.errors import OcisyncError, Refused, Unavailable
 from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
 from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
-from ocisync.oci.connections import Guard, GuardedAdapter
+from ocisync.oci.connections import Guard, GuardedAdapter, answer_within
 from ocisync.oci.credentials import CredentialSource
 from ocisync.oci.endpoint import Endpoint, joined, origin_of, proxy_for
 from ocisync.oci.failures import Answer, quoted, registry_message
-from ocisync.oci.headers import retry_after_s
+from ocisync.oci.headers import parse_warnings, retry_after_s
+from ocisync.oci.lost import connection_failure
 from ocisync.oci.options import RegistryOptions
 from ocisync.oci.retry import RETRY_STATUSES, Retrier, Transient
 
 MAX_REDIRECTS = 5
 LOGIN_ROUNDS = 3  # no login yet, then an expired token, then a wider scope
 CHUNK_BYTES = 64 * 1024
+MAX_WARNINGS = 10  # different texts passed on; a hostile registry has endless ones
 BODY_GRACE_S = 60.0  # any body may take this long …
 BODY_MIN_BYTES_PER_S = 16 * 1024  # … and beyond it must have come at least this fast
 
@@ -63,6 +65,7 @@ class Call:
         limit: bytes that a good answer's body may have.
         body: makes the body anew for each attempt.
         size: bytes that a good answer's body must have, where known.
+        deadline: reading of the options' `monotonic` at which the answer must be complete; None for no such time.
     """
 
     what: str
@@ -73,6 +76,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Callable[[], bytes | Body] | None = None
     size: int | None = None
+    deadline: float | None = None
 
 
 class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
@@ -86,6 +90,8 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         self.retrier = Retrier(options.plan, options.sleep, options.monotonic, options.random)
         self.auth = Authenticator(endpoint, credentials, self._fetch_token, options.monotonic)
         self._guard = Guard(endpoint)
+        self._warnings: set[str] = set()
+        self._warnings_lock = threading.Lock()
         self.session.trust_env = False  # no netrc, no proxies or CA bundles behind the options' back
         self.session.headers.clear()
         # "identity": digests are of the bytes on the wire, so nothing may be compressed on the way.
@@ -141,7 +147,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             AccessDenied: no login that the registry's token server accepts.
             Refused: an answer larger than allowed, or a redirect that may not be followed.
         """
-        return self.retrier.run(lambda: self.once(call))
+        return self.retrier.run(lambda: self.once(call), call.deadline)
 
     def once(self, call: Call) -> Answer:
         """Send once, logging in as needed.
@@ -150,7 +156,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             Transient: a repetition may help.
         """
         for round_ in range(1, LOGIN_ROUNDS + 1):
-            authorization = self.auth.header(call.scope)
+            authorization = self.auth.header(call.scope, call.deadline)
             answer = self._follow(call, authorization)
             if answer.status != 401 or round_ == LOGIN_ROUNDS:
                 break
@@ -169,11 +175,13 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             headers = dict(call.headers)
             if own and authorization:
                 headers["Authorization"] = authorization
-            response = self._send(method, url, headers, call.body() if call.body else None)
+            response = self._send(method, url, headers, call.body() if call.body else None, call.deadline)
+            if own:
+                self._pass_on_warnings(response.headers.get("Warning", ""))
             target = response.headers.get("Location", "")
             if response.status_code not in _REDIRECTS or not target:
                 return self._read(response, call)
-            self._read_body(response, ERROR_BODY_BYTES, call.what, strict=False)
+            self._read_body(response, ERROR_BODY_BYTES, call, strict=False)
             response.close()
             target = joined(url, target)
             method = self._check_redirect(url, target, method, response.status_code, call.what)
@@ -196,15 +204,36 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             raise Refused(f"{what}: redirect to {quoted(target)} refused: {problem}", reason="BadRedirect")
         return method
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None) -> requests.Response:
+    def _pass_on_warnings(self, header: str) -> None:
+        """Tell each text once: a registry repeats its warnings with every answer."""
+        for text in parse_warnings(header) if header else ():
+            with self._warnings_lock:
+                fresh = text not in self._warnings and len(self._warnings) < MAX_WARNINGS
+                self._warnings.add(text)
+            if fresh:
+                self.options.on_warning(f"registry {self.endpoint.name} says: {quoted(text)}")
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        deadline: float | None,
+    ) -> requests.Response:
         """Send one request and return the answer's head.
 
         Raises:
             Transient: connection trouble or timeout.
+            Unavailable: the deadline has passed.
             OcisyncError: TLS trouble, or a URL that cannot be requested.
         """
         proxy = proxy_for(url, self.options.environ)
         host = urlsplit(url).netloc
+        connect_s, read_s = self.options.connect_timeout_s, self.options.timeout_s
+        left = self._left(deadline, host)
+        if left is not None:
+            connect_s, read_s = min(connect_s, left), min(read_s, left)
         try:
             request = self.session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
             adapter = self.session.get_adapter(url)
@@ -212,16 +241,31 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             raise OcisyncError(f"cannot request from {quoted(host)}: {quoted(str(error))}") from error
         try:
             # The adapter and not the session: the session reads redirects even when told not to follow them.
-            response: requests.Response = adapter.send(
-                request,
-                stream=True,
-                timeout=(self.options.connect_timeout_s, self.options.timeout_s),
-                verify=True,
-                proxies={"http": proxy, "https": proxy} if proxy else {},
-            )
+            with answer_within(left):
+                response: requests.Response = adapter.send(
+                    request,
+                    stream=True,
+                    timeout=(connect_s, read_s),
+                    verify=True,
+                    proxies={"http": proxy, "https": proxy} if proxy else {},
+                )
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' own errors are OSErrors
-            raise _connection_failure(error, host, self.options) from error
+            self._left(deadline, host)
+            raise connection_failure(error, host, proxy, connect_s, read_s) from error
         return response
+
+    def _left(self, deadline: float | None, host: str) -> float | None:
+        """Seconds until a deadline.
+
+        Raises:
+            Unavailable: it has passed. Not `Transient`: nothing may be tried again.
+        """
+        if deadline is None:
+            return None
+        left = deadline - self.options.monotonic()
+        if left <= 0:
+            raise Unavailable(f"{host} did not answer within the time that was left for it", hint="try again later")
+        return left
 
     def _read(self, response: requests.Response, call: Call) -> Answer:
         """Read an answer's body up to its limit and turn retried statuses into `Transient`."""
@@ -234,7 +278,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             else:
                 if good:
                     _check_length(headers, call)
-                body = self._read_body(response, call.limit if good else ERROR_BODY_BYTES, call.what, strict=good)
+                body = self._read_body(response, call.limit if good else ERROR_BODY_BYTES, call, strict=good)
         finally:
             response.close()
         answer = Answer(response.status_code, headers, body, response.url or call.url)
@@ -249,8 +293,9 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             )
         return answer
 
-    def _read_body(self, response: requests.Response, limit: int, what: str, *, strict: bool) -> bytes:
+    def _read_body(self, response: requests.Response, limit: int, call: Call, *, strict: bool) -> bytes:
         """Read up to `limit` bytes; more is refused (`strict`) or cut off."""
+        what = call.what
         started = self.options.monotonic()
         host = urlsplit(response.url or "").netloc
         out = io.BytesIO()  # its getvalue() does not copy, so that a layer is in memory once
@@ -272,6 +317,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         except (OSError, urllib3.exceptions.HTTPError) as error:
             if not strict:
                 return out.getvalue()
+            self._left(call.deadline, host)
             raise Transient(
                 Unavailable(f"{what}: connection to {host} broke after {got} bytes", hint="try again later")
             ) from error
@@ -288,8 +334,9 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         if problem:
             raise Refused(f"token realm {quoted(host)} refused: {problem}", reason="UntrustedRealm")
         method = "GET" if request.form is None else "POST"
-        call = Call(f"getting a token from {host}", method, request.url, Scope(), limit=TOKEN_BYTES)
-        return self._read(self._send(method, request.url, headers, request.form), call)
+        what, deadline = f"getting a token from {host}", request.deadline
+        call = Call(what, method, request.url, Scope(), limit=TOKEN_BYTES, deadline=deadline)
+        return self._read(self._send(method, request.url, headers, request.form, deadline), call)
 
 
 def _silence_oras() -> None:
@@ -311,52 +358,3 @@ def _check_length(headers: Mapping[str, str], call: Call) -> None:
         raise Refused(f"{call.what}: {length} bytes instead of {call.size}", reason="BadArtifact")
     if length > call.limit:
         raise Refused(f"{call.what}: {length} bytes, more than the limit of {call.limit}", reason="TooLarge")
-
-
-def _connection_failure(error: Exception, host: str, options: RegistryOptions) -> Exception:
-    """Name what went wrong on the way to `host`."""
-    chain = _causes(error)
-    names = {type(item).__name__ for item in chain}
-    text = " ".join(str(item) for item in chain)
-    if any(isinstance(item, ssl.SSLCertVerificationError) for item in chain):
-        found = next(item for item in chain if isinstance(item, ssl.SSLCertVerificationError))
-        return OcisyncError(
-            f"the certificate of {host} is not trusted: {quoted(found.verify_message)}",
-            hint="pass its authority with --ca-file FILE",
-            reason="TLSFailed",
-        )
-    if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "record layer failure" in text:
-        return OcisyncError(f"{host} does not speak TLS", hint="use --plain-http if that is meant", reason="TLSFailed")
-    if names & {"ConnectTimeout", "ConnectTimeoutError"}:
-        return _lost(f"no connection to {host} within {options.connect_timeout_s:g} s", unreachable=True)
-    if names & {"ReadTimeout", "ReadTimeoutError", "TimeoutError"}:
-        return _lost(f"{host} did not answer within {options.timeout_s:g} s")
-    if names & {"NameResolutionError", "gaierror"}:
-        return _lost(f"no address found for {host}", unreachable=True)
-    if "ConnectionRefusedError" in names:
-        return _lost(f"{host} refuses connections", unreachable=True)
-    if "ProxyError" in names:
-        return _lost(f"the proxy does not connect to {host}", unreachable=True)
-    if names & {"ConnectionResetError", "RemoteDisconnected", "BrokenPipeError", "IncompleteRead"}:
-        return _lost(f"the connection to {host} was cut")
-    return _lost(f"cannot speak to {host}: {quoted(type(chain[-1]).__name__ + ': ' + str(chain[-1]))}")
-
-
-def _lost(message: str, *, unreachable: bool = False) -> Transient:
-    return Transient(
-        Unavailable(message, hint="check the address and the network, then try again"), unreachable=unreachable
-    )
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """An exception, what it wraps and what it came from, outermost first."""
-    found: list[BaseException] = []
-    queue: list[BaseException] = [error]
-    while queue and len(found) < 20:
-        item = queue.pop(0)
-        if item in found:
-            continue
-        found.append(item)
-        inner = [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
-        queue += [one for one in inner if isinstance(one, BaseException)]
-    return found
