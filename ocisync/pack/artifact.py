@@ -19,6 +19,9 @@ from ocisync.model.artifact import ArtifactManifest, VerdictReason
 from ocisync.model.clock import format_rfc3339
 from ocisync.model.descriptor import (
     CREATED,
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
     FLUX_CONFIG,
     FLUX_LAYER,
     OCI_CONFIG,
@@ -174,6 +177,13 @@ def _json(document: Mapping[str, object]) -> bytes:
 
 # Reading ----------------------------------------------------------------------------------------------------------
 
+# What tools write: manifest type → types of config and layer. Flux's come from `flux push artifact`, Docker's from
+# `imgpkg push`.
+_READABLE = {
+    OCI_MANIFEST: ((OCI_CONFIG, FLUX_CONFIG), (OCI_LAYER, FLUX_LAYER)),
+    DOCKER_MANIFEST: ((DOCKER_CONFIG,), (DOCKER_LAYER,)),
+}
+
 
 def parse_manifest(raw: bytes, descriptor: Descriptor) -> ArtifactManifest:
     """Read manifest bytes that were fetched as `descriptor`.
@@ -190,24 +200,27 @@ def parse_manifest(raw: bytes, descriptor: Descriptor) -> ArtifactManifest:
     media_type = document.get("mediaType")
     if media_type == OCI_INDEX or "manifests" in document:
         _refuse(descriptor, "it is an index, not one manifest")
-    if media_type != OCI_MANIFEST or document.get("schemaVersion") != 2:
+    types = _READABLE.get(media_type) if isinstance(media_type, str) else None
+    if types is None or document.get("schemaVersion") != 2:
         _refuse(descriptor, f"mediaType is {str(media_type)[:100]!r}, not {OCI_MANIFEST}")
     layers = document.get("layers")
     if not isinstance(layers, list) or len(layers) != 1:
         _refuse(descriptor, "it must have exactly one layer")
-    config = _descriptor(document.get("config"), descriptor, "config", (OCI_CONFIG, FLUX_CONFIG), limits.CONFIG_BYTES)
-    layer = _descriptor(layers[0], descriptor, "layer", (OCI_LAYER, FLUX_LAYER), limits.LAYER_BYTES)
+    config = _descriptor(document.get("config"), descriptor, "config", types[0], limits.CONFIG_BYTES)
+    layer = _descriptor(layers[0], descriptor, "layer", types[1], limits.LAYER_BYTES)
     annotations = document.get("annotations")
     if annotations is None:
         annotations = {}
     if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
         _refuse(descriptor, "annotations must be strings")
-    found = Descriptor(OCI_MANIFEST, descriptor.digest, len(raw))
+    found = Descriptor(str(media_type), descriptor.digest, len(raw))
     return ArtifactManifest(found, raw, config, layer, MappingProxyType(annotations))
 
 
 def check_config(raw: bytes, manifest: ArtifactManifest) -> str:
     """The digest of the tar that an image config claims. The reader of the layer must find the same.
+
+    Flux's configs claim nothing (`diff_ids` is null): then it is empty, and the layer's own digest is what counts.
 
     Raises:
         Refused: reason BadArtifact.
@@ -218,6 +231,8 @@ def check_config(raw: bytes, manifest: ArtifactManifest) -> str:
         _refuse(manifest.descriptor, f"its config: {err}")
     rootfs = document.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not diff_ids and manifest.config.media_type == FLUX_CONFIG:
+        return ""
     if not isinstance(diff_ids, list) or len(diff_ids) != 1:
         _refuse(manifest.descriptor, "its config must name exactly one rootfs.diff_ids")
     claimed = diff_ids[0]

@@ -65,7 +65,7 @@ def unpack(verified: Verified, config: bytes, layer: bytes) -> tuple[TreeFile, .
     _check_identity(layer, manifest.layer, "layer")
     claimed = check_config(config, manifest)
     files, diff_id = read_layer(layer)
-    if diff_id != claimed:
+    if claimed and diff_id != claimed:
         _refuse(f"the config names content {claimed}, the layer unpacks to {diff_id}")
     return files
 
@@ -255,8 +255,7 @@ class _TarReader:
         return path
 
     def _add_directory(self, path: str) -> None:
-        if path in self._directories:
-            _refuse(f"{path!r} is there twice")
+        # Twice is harmless, and what imgpkg writes for several `-f`.
         self._directories.add(path)
         self._note_parents(path)
 

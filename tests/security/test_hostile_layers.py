@@ -147,8 +147,9 @@ def test_a_path_twice_in_two_spellings_is_refused() -> None:
     refused(entry(b"a") + entry(b"./a", b"y") + END, "there twice")
 
 
-def test_a_directory_twice_is_refused() -> None:
-    refused(entry(b"d/", b"", kind=b"5") * 2 + END, "there twice")
+def test_a_directory_twice_is_one_directory() -> None:
+    layer = gzip(entry(b"d/", b"", kind=b"5") * 2 + entry(b"d/a") + END)
+    assert [file.path for file in read_layer(layer)[0]] == ["d/a"]
 
 
 def test_a_file_that_is_also_a_directory_is_refused() -> None:

@@ -1,8 +1,10 @@
-// Package main pushes a directory as `flux push artifact` does, with the client that Flux itself uses.
+// Package main pushes and pulls as `flux push artifact` and `flux pull artifact` do, with the client that Flux
+// itself uses: its command line and its source-controller extract with the same code.
 //
 // fluxpush oci://HOST/REPOSITORY:TAG DIRECTORY REVISION
+// fluxpush pull oci://HOST/REPOSITORY:TAG DIRECTORY
 //
-// It is the anchor of the push benchmark: the same packing, media types and uploads as Flux's command,
+// Pushing is the anchor of the push benchmark: the same packing, media types and uploads as Flux's command,
 // without the parts of its command line that have nothing to do with a push.
 package main
 
@@ -20,21 +22,36 @@ import (
 func main() {
 	if len(os.Args) != 4 {
 		fmt.Fprintln(os.Stderr, "usage: fluxpush oci://HOST/REPOSITORY:TAG DIRECTORY REVISION")
+		fmt.Fprintln(os.Stderr, "       fluxpush pull oci://HOST/REPOSITORY:TAG DIRECTORY")
 		os.Exit(2)
 	}
-	digest, err := push(os.Args[1], os.Args[2], os.Args[3])
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	client := oci.NewClient([]crane.Option{crane.WithUserAgent("flux/v2"), crane.Insecure})
+	var result string
+	var err error
+	if os.Args[1] == "pull" {
+		result, err = pull(ctx, client, os.Args[2], os.Args[3])
+	} else {
+		result, err = push(ctx, client, os.Args[1], os.Args[2], os.Args[3])
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(digest)
+	fmt.Println(result)
 }
 
-func push(reference, directory, revision string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	client := oci.NewClient([]crane.Option{crane.WithUserAgent("flux/v2"), crane.Insecure})
+func push(ctx context.Context, client *oci.Client, reference, directory, revision string) (string, error) {
 	meta := oci.Metadata{Source: "https://git.example/acme/bench", Revision: revision}
-	url := strings.TrimPrefix(reference, "oci://")
-	return client.Push(ctx, url, directory, oci.WithPushMetadata(meta))
+	return client.Push(ctx, strings.TrimPrefix(reference, "oci://"), directory, oci.WithPushMetadata(meta))
+}
+
+// pull extracts the first layer and answers what Flux shows of an artifact: digest and revision.
+func pull(ctx context.Context, client *oci.Client, reference, directory string) (string, error) {
+	meta, err := client.Pull(ctx, strings.TrimPrefix(reference, "oci://"), directory)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s %s", meta.Digest, meta.Revision), nil
 }
