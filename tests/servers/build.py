@@ -91,6 +91,7 @@ GO_SERVERS = {
         ),
         GoServer("fluxpush", ".", (), cold_minutes=1),
         GoServer("oras", "oras.land/oras/cmd/oras", (), cold_minutes=1),
+        GoServer("semver", ".", (), cold_minutes=1),
     )
 }
 DISTRIBUTION = "distribution"

@@ -1,0 +1,5 @@
+module ocisync.dev/tests/servers/semver
+
+go 1.26.0
+
+require github.com/Masterminds/semver/v3 v3.4.0
