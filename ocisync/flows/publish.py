@@ -445,8 +445,18 @@ def _check_tree(tree: SourceTree, allow_plain_secrets: tuple[str, ...]) -> tuple
     report = check(parsed.objects, tree.files, allow_plain_secrets=allow_plain_secrets)
     raise_findings((*parsed.findings, *report.errors))
     if not parsed.objects:
-        raise InvalidInput(
-            f"no manifest among {len(tree.files)} files",
-            hint="name the directory with the *.yaml files of one environment",
-        )
+        raise _nothing_to_publish(tree)
     return len(parsed.objects), report.warnings
+
+
+def _nothing_to_publish(tree: SourceTree) -> InvalidInput:
+    if [file.path for file in tree.files] == [plain_source.STDIN_FILE] and not tree.provenance.commit:
+        return InvalidInput("no manifest on stdin", hint="look at what the command before the | prints")
+    if not tree.files:
+        return InvalidInput(
+            "no file to publish", hint="name a directory with files; look at what its .ocisyncignore leaves out"
+        )
+    return InvalidInput(
+        f"no manifest among {len(tree.files)} files",
+        hint="name the directory with the *.yaml files of one environment",
+    )

@@ -54,7 +54,9 @@ def read_tree(
         Refused: reason Dirty.
         InvalidInput: what the directory holds cannot be packed.
     """
-    if not path.is_dir():
+    rev = "HEAD" if rev == "@" else rev
+    # A directory that another commit has may be gone from the work tree.
+    if not path.is_dir() and (rev == "HEAD" or os.path.lexists(path)):
         raise NotFound(f"{path} is not a directory", hint="name the directory with the manifests")
     directory = path.resolve()
     top = find_top(directory)
@@ -80,17 +82,21 @@ def find_top(directory: Path) -> Path:
 
 
 def _open(top: Path, directory: Path, git: str | None, environ: Mapping[str, str], timeout_s: float) -> Repository:
+    # A repository's configuration names programs that git runs. Whoever may write to a directory above the named one
+    # (such as /tmp) could plant a repository there; naming the directory is no trust in that.
+    owner = _existing(directory).stat().st_uid
     program = shutil.which(git, path=environ.get("PATH", os.defpath)) if git else None
     if program:
         from ocisync.source.gitbinary import GitBinary  # one of two readers
 
-        # A repository's configuration names programs that git runs. Whoever may write to a directory above the named
-        # one (such as /tmp) could plant a repository there; naming the directory is no trust in that.
-        is_safe = (top / ".git").lstat().st_uid == directory.stat().st_uid
-        return GitBinary(top, program, environ, timeout_s, is_safe=is_safe)
+        return GitBinary(top, program, environ, timeout_s, is_safe=(top / ".git").lstat().st_uid == owner)
     from ocisync.source.gitdulwich import DulwichRepository
 
-    return DulwichRepository(top)
+    return DulwichRepository(top, trusted_owners={owner, os.geteuid()})
+
+
+def _existing(directory: Path) -> Path:
+    return next(path for path in (directory, *directory.parents) if path.is_dir())
 
 
 def _read(
@@ -167,6 +173,12 @@ def _mode_problem(mode: int) -> str:
     return f"has the unknown mode {mode:o}"
 
 
+def _kind_problem(mode: int) -> str:
+    if stat.S_ISLNK(mode) or stat.S_ISDIR(mode):
+        return _mode_problem(SYMLINK if stat.S_ISLNK(mode) else SUBMODULE)
+    return "is no regular file; remove it, or list it in .ocisyncignore"
+
+
 def _work_tree(repository: Repository, prefix: str) -> tuple[TreeFile, ...]:
     start = f"{prefix}/" if prefix else ""
     ignore = repository.top / start / IGNORE_FILE
@@ -185,8 +197,7 @@ def _work_tree(repository: Repository, prefix: str) -> tuple[TreeFile, ...]:
             _check_amount(total, len(files))
             files.append(TreeFile(relative, full.read_bytes()))
         else:
-            problem = _mode_problem(SYMLINK if stat.S_ISLNK(mode) else SUBMODULE)
-            findings.append(Finding(_shown(relative), 0, 0, problem))
+            findings.append(Finding(_shown(relative), 0, 0, _kind_problem(mode)))
     packed = tuple(sorted(files, key=lambda file: file.path))
     _finish(packed, findings)
     return packed

@@ -34,7 +34,8 @@ class GitBinary:
         self._environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         self._environ["GIT_NO_REPLACE_OBJECTS"] = "1"
         self._command = [git, "-C", str(top), "--literal-pathspecs"]
-        for setting in ("core.fsmonitor=false", "core.hooksPath=/dev/null"):
+        # Executable bits are not packed, so one that a file system or a checkout changed is no uncommitted change.
+        for setting in ("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.fileMode=false"):
             self._command += ["-c", setting]
         if is_safe:
             self._command += ["-c", f"safe.directory={top}"]

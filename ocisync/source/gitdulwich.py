@@ -1,9 +1,16 @@
-"""Read a repository without a git binary. The only owner of dulwich; slower, with the same answers."""
+"""Read a repository without a git binary. The only owner of dulwich; slower, with the same answers.
+
+dulwich has no notion of whose repository it may trust, and runs the filter programs that a configuration names. So
+git's rule is kept here: a repository that neither this user nor the owner of the named directory made is not opened.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +18,25 @@ from typing import Any
 from ocisync.model.errors import InvalidInput, NotFound, OcisyncError
 from ocisync.source.repository import SUBMODULE, Entry, committer_time
 
+_STEPS = re.compile(r"(?:[~^][0-9]{0,4})+\Z")
+
 
 class DulwichRepository:
     """A repository read with dulwich."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, *, trusted_owners: Collection[int]) -> None:
+        """Open the repository.
+
+        Args:
+            top: its work tree.
+            trusted_owners: user ids; a repository of anybody else is refused.
+        """
+        owner = (top / ".git").lstat().st_uid
+        if owner not in trusted_owners:
+            raise OcisyncError(
+                f"dubious ownership of the repository {top}: it belongs to user id {owner}",
+                hint=f"if you trust it, use git: git config --global --add safe.directory {shlex.quote(str(top))}",
+            )
         from dulwich.errors import NotGitRepository  # 140 ms that a machine with git never pays
         from dulwich.repo import Repo
 
@@ -29,8 +50,13 @@ class DulwichRepository:
         """See `Repository`."""
         from dulwich.objectspec import parse_commit
 
+        name, steps = _split_steps(rev)
         try:
-            oid: bytes = parse_commit(self._repo, rev.encode()).id
+            if not name:
+                raise KeyError(rev)  # noqa: TRY301  # dulwich takes it for the beginning of any id
+            oid: bytes = parse_commit(self._repo, name.encode(errors="surrogateescape")).id
+            for step in steps:
+                oid = self._repo[oid].parents[step]
         except (KeyError, ValueError, IndexError, AttributeError):
             if rev == "HEAD":
                 raise NotFound(f"{self.top} has no commit yet", hint="git commit first") from None
@@ -75,9 +101,11 @@ class DulwichRepository:
 
         status = porcelain.status(self._repo, untracked_files="all")
         paths = {path for group in status.staged.values() for path in group} | set(status.unstaged)
-        texts = {_text(path) if isinstance(path, bytes) else path for path in (*paths, *status.untracked)}
+        texts = {_text(path) if isinstance(path, bytes) else path for path in paths} | self._untracked(status)
         # dulwich calls every submodule changed; a commit that holds one is refused with a better reason.
-        submodules = {_text(path) for path, entry in self._repo.open_index().items() if entry.mode == SUBMODULE}
+        modes = {_text(path): getattr(entry, "mode", 0) for path, entry in self._repo.open_index().items()}
+        submodules = {path for path, mode in modes.items() if mode == SUBMODULE}
+        texts |= {path for path, mode in modes.items() if not mode}  # conflicts have three entries and no mode
         return sorted(_below({path for path in texts if path.rstrip("/") not in submodules}, prefix))
 
     def work_files(self, prefix: str) -> Sequence[str]:
@@ -85,8 +113,13 @@ class DulwichRepository:
         from dulwich import porcelain
 
         status = porcelain.status(self._repo, untracked_files="all")
-        untracked = {_text(path) if isinstance(path, bytes) else path for path in status.untracked}
-        return sorted(_below({_text(path) for path in self._repo.open_index()} | untracked, prefix))
+        return sorted(_below({_text(path) for path in self._repo.open_index()} | self._untracked(status), prefix))
+
+    def _untracked(self, status: Any) -> set[str]:
+        """Untracked files; pipes and the like are none, as in git."""
+        names = {_text(path) if isinstance(path, bytes) else path for path in status.untracked}
+        kinds = {name: (self.top / name).lstat().st_mode for name in names if os.path.lexists(self.top / name)}
+        return {name for name, mode in kinds.items() if stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)}
 
     def tags_at(self, commit: str) -> Sequence[str]:
         """See `Repository`."""
@@ -101,10 +134,13 @@ class DulwichRepository:
 
     def ref_name(self, rev: str) -> str:
         """See `Repository`."""
-        for prefix in ("", "refs/heads/", "refs/tags/", "refs/remotes/origin/"):
+        for prefix in ("", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/"):  # git's own order
             name = prefix + rev
             if name.startswith("refs/") and name.encode(errors="surrogateescape") in self._repo.refs:
-                return name.split("/", 2)[2].removeprefix("origin/" if name.startswith("refs/remotes/") else "")
+                for kind in ("refs/heads/", "refs/tags/", "refs/remotes/origin/"):
+                    if name.startswith(kind):
+                        return name.removeprefix(kind)
+                return ""
         return ""
 
     def remote_urls(self) -> dict[str, str]:
@@ -122,6 +158,17 @@ class DulwichRepository:
     def close(self) -> None:
         """See `Repository`."""
         self._repo.close()
+
+
+def _split_steps(rev: str) -> tuple[str, list[int]]:
+    """Split `main~2^2` into the name and the parents to walk to, counted from 0; dulwich knows names only."""
+    found = _STEPS.search(rev)
+    name = rev[: found.start()] if found else rev
+    steps: list[int] = []
+    for kind, digits in re.findall(r"([~^])([0-9]*)", found[0] if found else ""):
+        count = int(digits or 1)
+        steps += [0] * count if kind == "~" else [count - 1] if count else []
+    return "HEAD" if name == "@" else name, steps
 
 
 def _below(paths: set[str], prefix: str) -> list[str]:

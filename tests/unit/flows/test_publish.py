@@ -256,6 +256,20 @@ def test_a_tree_without_manifests_is_refused(store: MemoryStore) -> None:
         push(store, tree_of({"README.md": "x"}))
 
 
+def test_what_holds_nothing_to_publish_is_told_in_the_words_of_where_it_came_from(store: MemoryStore) -> None:
+    piped = Source(environ={}, data=b"# only a comment\n---\n", revision="r")
+    for source, message, hint in (
+        (tree_of({}), "no file to publish", ".ocisyncignore"),
+        (tree_of({"README.md": "x"}), "no manifest among 1 files", "directory"),
+        (piped, "no manifest on stdin", "the command before the |"),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            publish(PublishRequest(store=store, source=source, clock=FixedClock(), tags=("x",)))
+        assert caught.value.message == message
+        assert hint in caught.value.hint
+    assert store.writes == []
+
+
 def test_a_plain_secret_is_refused_unless_it_is_named(store: MemoryStore) -> None:
     secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: ns}\nstringData: {a: hunter2}\n"
     with pytest.raises(InvalidInput, match="plain value") as caught:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,3 +51,21 @@ def test_bad_ignore_patterns_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / ".ocisyncignore").write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidInput, match=r"\.ocisyncignore: not gitignore patterns"):
         read_directory(tmp_path, revision="x", committed_at=NOW)
+
+
+def test_executable_bits_of_a_plain_directory_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: 1\n")
+    plain = read_directory(tmp_path, revision="x", committed_at=NOW)
+    (tmp_path / "a.yaml").chmod(0o755)
+    assert read_directory(tmp_path, revision="x", committed_at=NOW) == plain
+
+
+def test_pipes_are_refused_by_name_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InvalidInput, match=r"pipe\.yaml: is no regular file"):
+        read_directory(tmp_path, revision="x", committed_at=NOW)
+
+
+def test_an_empty_directory_is_an_empty_tree(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    assert read_directory(tmp_path, revision="x", committed_at=NOW).files == ()
