@@ -26,7 +26,7 @@ PROXY_LOGIN_HINT = "put the proxy's login into HTTPS_PROXY or HTTP_PROXY, as in 
 
 _IMMUTABLE = re.compile(
     r"immutab|tag.{0,20}already.?exists|already.?exists.{0,40}tag|cannot be (?:overwritten|updated|modified)"
-    r"|tag.{0,20}protected|protected.{0,20}tag",
+    r"|tag.{0,20}protected|protected.{0,20}tag|operation is disallowed on this registry, repository or image",
     re.IGNORECASE,
 )
 _TAG_STATUSES = frozenset({400, 403, 405, 409, 412, 422})

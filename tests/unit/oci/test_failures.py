@@ -52,6 +52,54 @@ def test_a_conflict_matters_only_when_a_tag_is_written() -> None:
     assert isinstance(error_of(denied, "x", "r.example", tag="v1"), AccessDenied)
 
 
+REFUSALS_OF_A_TAG = [
+    ("Harbor", 412, "PRECONDITION", "Failed to process request due to 'shop:v1' configured as immutable."),
+    ("Harbor before 2.0", 403, "DENIED", "The tag:shop:v1 is immutable, cannot be overwrite."),
+    (
+        "ECR",
+        400,
+        "TAG_INVALID",
+        "The image tag 'v1' already exists in the 'shop' repository and cannot be overwritten because the repository is"
+        " immutable.",
+    ),
+    (
+        "ECR with exclusions",
+        400,
+        "TAG_INVALID",
+        "The image tag 'v1' already exists in the 'shop' repository and cannot be overwritten because the tag is"
+        " immutable.",
+    ),
+    (
+        "ACR",
+        405,
+        "DENIED",
+        "The operation is disallowed on this registry, repository or image. View troubleshooting steps at"
+        " https://aka.ms/acr/faq",
+    ),
+    (
+        "Artifact Registry",
+        400,
+        "MANIFEST_INVALID",
+        "cannot update tag v1. The repository has enabled tag immutability",
+    ),
+    ("GitLab", 403, "DENIED", "cannot push to protected tag"),
+    ("Quay", 409, "TAG_IMMUTABLE", "tag is immutable"),
+    ("any that calls it a conflict", 409, "UNKNOWN", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"), [row[1:] for row in REFUSALS_OF_A_TAG], ids=[row[0] for row in REFUSALS_OF_A_TAG]
+)
+def test_a_registry_s_own_refusal_to_move_a_tag_is_exit_code_4(status: int, code: str, message: str) -> None:
+    refusal = answer(status, {"errors": [{"code": code, "message": message}]})
+    found = error_of(refusal, "writing manifest r.example/shop:v1", "r.example", tag="v1")
+    assert isinstance(found, Refused)
+    assert (found.reason, found.exit_code) == ("TagImmutable", 4)
+    assert "tag v1" in found.message
+    assert "new tag" in found.hint
+
+
 def test_the_registry_s_words_are_quoted() -> None:
     said = {"errors": [{"code": "A", "message": "b", "detail": {"secret": 1}}, {"code": "C"}]}
     assert registry_message(answer(400, said)) == "A: b; C (HTTP 400)"
