@@ -189,7 +189,7 @@ def sign_bundle(
     """
     data = bundle.make(signer, subject.digest, claims)
     _check_own(RawSignature(SignatureFormat.BUNDLE, "", data), signer, subject.digest)
-    plain = Descriptor(OCI_MANIFEST, subject.digest, subject.size)
+    plain = Descriptor(subject.media_type, subject.digest, subject.size)
     raw, layer = bundle.bundle_manifest(data, plain, now)
     store.put_blob(Descriptor(OCI_EMPTY, EMPTY_JSON_DIGEST, len(EMPTY_JSON)), EMPTY_JSON)
     store.put_blob(layer, data)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ocisync.model import limits
-from ocisync.model.artifact import VerdictReason, Verified
+from ocisync.model.artifact import ArtifactManifest, VerdictReason, Verified
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256_digest
 from ocisync.model.errors import Refused
@@ -60,7 +60,15 @@ def unpack(verified: Verified, config: bytes, layer: bytes) -> tuple[TreeFile, .
     Raises:
         Refused: reason BadArtifact, for bytes that are not what the manifest names and for everything above.
     """
-    manifest = verified.manifest
+    return read_unverified(verified.manifest, config, layer)
+
+
+def read_unverified(manifest: ArtifactManifest, config: bytes, layer: bytes) -> tuple[TreeFile, ...]:
+    """The same files of an artifact that nobody has judged: to look at and to compare, never for a cluster.
+
+    Raises:
+        Refused: as `unpack`; whoever wrote the artifact is a stranger in both cases.
+    """
     _check_identity(config, manifest.config, "config")
     _check_identity(layer, manifest.layer, "layer")
     claimed = check_config(config, manifest)
