@@ -33,7 +33,8 @@ class RegistryOptions:
         connect_timeout_s: seconds for a connection to be made.
         plan: retries of one operation.
         tags_page: names to ask for at once; registries refuse more than 1,000.
-        on_warning: told about unusable logins and the like, in a sentence.
+        chunk_bytes: a blob's bytes in one request where it goes in parts; below the usual body limits of proxies.
+        on_warning: told about unusable logins, registries' warnings and the like, in a sentence.
         sleep: waits between attempts; an agent passes its stop token's wait.
     """
 
@@ -49,6 +50,7 @@ class RegistryOptions:
     plan: RetryPlan = field(default_factory=RetryPlan)
     user_agent: str = f"ocisync/{__version__}"
     tags_page: int = 500
+    chunk_bytes: int = 8 * 1024 * 1024
     on_warning: Callable[[str], None] = _ignore
     sleep: Callable[[float], object] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
