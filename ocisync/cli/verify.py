@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -11,30 +10,19 @@ from typing import Any
 
 import click
 
-from ocisync.cli import output, secrets
+from ocisync.cli import output
 from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.cli.trustflags import named_trust, trust_options
 from ocisync.model.artifact import VerdictReason
-from ocisync.model.errors import InvalidInput, NotFound, UsageError
-from ocisync.model.limits import MIB
+from ocisync.model.errors import UsageError
 from ocisync.model.ref import Reference, parse_reference
 from ocisync.model.resource import JsonObject
-from ocisync.model.spec import POLICY_KIND, SelectorKind
-
-_POLICY_FILE_BYTES = 1 * MIB
+from ocisync.model.spec import SelectorKind
 
 
 @click.command("verify")
 @click.argument("reference")
-@click.option(
-    "--key", "key_files", multiple=True, metavar="FILE", help="Public key that may have signed; repeat for several."
-)
-@click.option(
-    "--policy",
-    "policy_files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="File with TrustPolicy documents; repeat for several.",
-)
+@trust_options
 @click.option("--explain", is_flag=True, help="Print every step: evidence, rule, result.")
 @output_option("text", "json", "yaml", "name")
 @registry_options
@@ -60,13 +48,6 @@ def command(
       ocisync verify oci://registry.example/shop:production --policy policy.yaml --explain
       ocisync verify oci://registry.example/shop@sha256:… --key a.pub --key b.pub -o json
     """
-    if not key_files and not policy_files:
-        raise UsageError(
-            "nothing to verify against: name --key FILE or --policy FILE",
-            hint=f"ocisync verify {reference} --key FILE.pub",
-        )
-    if key_files and policy_files:
-        raise UsageError("--key and --policy exclude each other", hint="put the keys into the policy")
     target = parse_reference(reference)
     if not target.tag and not target.digest:
         raise UsageError(
@@ -86,18 +67,16 @@ def _verify(
     quiet: bool,
 ) -> None:
     from ocisync.cli.registry import open_registry
-    from ocisync.flows import trust, verify
+    from ocisync.flows import verify
     from ocisync.oci.evidence import EvidenceBudget, collect
     from ocisync.policy.explain import as_json, render_text
-    from ocisync.signing import keys
 
-    if key_files:
-        loaded = [keys.load_public(secrets.read_key(name), name=name) for name in key_files]
-        trusted = trust.trust_keys(loaded, target.repository)
-    else:
-        trusted = trust.load_policies([document for path in policy_files for document in _policies(path)])
-        for name, problem in trusted.unusable.items():
-            output.warning_text(f"policy {name} is not usable and refuses what it matches: {problem}")
+    trusted = named_trust(key_files, policy_files, target.repository)
+    if trusted is None:
+        raise UsageError(
+            "nothing to verify against: name --key FILE or --policy FILE",
+            hint=f"ocisync verify {target} --key FILE.pub",
+        )
     request = verify.Request(
         repository=target.repository,
         kind=SelectorKind.DIGEST if target.digest and not target.tag else SelectorKind.TAG,
@@ -132,22 +111,3 @@ def _text(answer: JsonObject) -> str:
     if answer["revision"]:
         lines.append(f"revision  {output.plain(answer['revision'])}")
     return "\n".join(lines)
-
-
-def _policies(path: Path) -> list[JsonObject]:
-    """The TrustPolicy documents of a YAML or JSON file."""
-    from ocisync.kit import yamlio
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(_POLICY_FILE_BYTES + 1)
-    except FileNotFoundError as error:
-        raise NotFound(f"no policy file {path}") from error
-    if len(data) > _POLICY_FILE_BYTES:
-        raise InvalidInput(f"policy file {path} is larger than 1 MiB")
-    documents = [item.value for item in yamlio.parse_documents(data, str(path))]
-    found: list[JsonObject] = [item for item in documents if isinstance(item, dict) and item.get("kind") == POLICY_KIND]
-    if not found:
-        kinds = json.dumps([item.get("kind") if isinstance(item, dict) else None for item in documents])
-        raise InvalidInput(f"{path} holds no TrustPolicy (kinds found: {kinds})")
-    return found
