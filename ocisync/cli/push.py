@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import output, secrets
+from ocisync.cli import jobsummary, output, secrets
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, environment, output_option, registry_options
 from ocisync.kit.background import Background
@@ -199,6 +199,7 @@ def _publish(
     for text in () if quiet else (*map(str, result.warnings), *result.notes):
         output.warning_text(text)
     output.emit(result.as_json(), form, name=result.reference, text=lambda: _text(result))
+    jobsummary.tell(result, source.environ)
     if not quiet and form == "text":
         _suggest(result)
 
