@@ -90,6 +90,7 @@ GO_SERVERS = {
             cold_minutes=5,
         ),
         GoServer("fluxpush", ".", (), cold_minutes=1),
+        GoServer("argocdpull", ".", (), cold_minutes=4),
         GoServer("oras", "oras.land/oras/cmd/oras", (), cold_minutes=1),
         GoServer("semver", ".", (), cold_minutes=1),
     )
@@ -115,7 +116,6 @@ DEBIAN_PROGRAMS = {
     )
 }
 NAMES = (*GO_SERVERS, *DEBIAN_PROGRAMS)
-ONLY_BY_NAME = frozenset({"fluxpush"})  # needed by benchmarks alone, so not a part of "all"
 
 
 def cache_directory() -> Path:
@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown server {', '.join(unknown)}; known: {', '.join(NAMES)}, all")
     failed = False
     for name in NAMES:
-        if name not in names and ("all" not in names or name in ONLY_BY_NAME):
+        if name not in names and "all" not in names:
             continue
         try:
             build(name)
