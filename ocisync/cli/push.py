@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import jobsummary, output, secrets
+from ocisync.cli import jobsummary, output, secrets, sourceflags
 from ocisync.cli.clock import SystemClock
-from ocisync.cli.options import common_options, environment, output_option, registry_options
+from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.cli.sourceflags import source_options
 from ocisync.kit.background import Background
 from ocisync.model.errors import InvalidInput, UsageError
-from ocisync.model.limits import YAML_BYTES
 from ocisync.model.ref import Reference, parse_reference
 from ocisync.model.spec import parse_duration
 
 if TYPE_CHECKING:
-    from ocisync.flows.publish import PublishResult, Source
+    from ocisync.flows.publish import PublishResult
     from ocisync.signing.keys import Signer
-
-_FLAGS_OF_A_SOURCE = ("use_git", "revision", "rev", "ref", "source", "allow_dirty")
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -57,21 +54,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 )
 @click.option("--claim", "claims", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Claim to be signed.")
 @click.option("--expires", default="", metavar="DURATION", help="Let the signature end after a time like 720h.")
-@click.option("--rev", default="HEAD", show_default=True, help="Commit to publish.")
-@click.option("--ref", default="", help="Branch or tag to name in the revision (default: CI variables, tag, branch).")
-@click.option("--source", default="", help="URL of the Git repository to name (default: CI variables, remote).")
-@click.option(
-    "--allow-dirty", is_flag=True, help="Publish the work tree although it differs from the commit; marked -dirty."
-)
-@click.option(
-    "--no-git",
-    "use_git",
-    flag_value=False,
-    default=True,
-    type=bool,
-    help="Publish a plain directory; needs --revision.",
-)
-@click.option("--revision", default="", help="Name of content that is not from Git.")
+@source_options
 @click.option(
     "--allow-plain-secret",
     "plain_secrets",
@@ -122,7 +105,7 @@ def command(
       missing · 7 registry not reachable
     """
     path, targets = _targets(arguments)
-    source_flags = {name: rest.pop(name) for name in _FLAGS_OF_A_SOURCE}
+    source_flags = sourceflags.taken_from(rest)
     _publish(path, targets, source_flags, rest, key_files, form, quiet=quiet, options={
         "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
         "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
@@ -176,7 +159,7 @@ def _publish(
     signers = _signers(key_files)
     from ocisync.flows import publish
 
-    source = _source(path, source_flags)
+    source = sourceflags.source_of(path, source_flags)
     clock = SystemClock()
     with output.progress(f"Publishing {targets[0].repository}", quiet=quiet) as step:
         step("reading files")
@@ -202,19 +185,6 @@ def _publish(
     jobsummary.tell(result, source.environ)
     if not quiet and form == "text":
         _suggest(result)
-
-
-def _source(path: str, flags: dict[str, Any]) -> Source:
-    from ocisync.flows.publish import Source
-
-    if path != "-":
-        return Source(environ=environment(), path=Path(path), **flags)
-    if sys.stdin is None:  # closed by the caller (`<&-`)
-        raise UsageError("stdin is closed: there is nothing to read", hint="kubectl kustomize DIR | ocisync push - …")
-    data = sys.stdin.buffer.read(YAML_BYTES + 1)
-    if len(data) > YAML_BYTES:
-        raise InvalidInput(f"stdin holds more than {YAML_BYTES >> 20} MiB")
-    return Source(environ=environment(), path=None, data=data, **{**flags, "use_git": False})
 
 
 def _signers(key_files: tuple[str, ...]) -> Background[tuple[Signer, ...]]:
