@@ -1,8 +1,9 @@
-"""References to artifacts: `[oci://]HOST[:PORT]/PATH[:TAG][@sha256:HEX]`.
+"""References to artifacts: `[oci://]HOST[:PORT]/PATH[:TAG][@sha256:HEX]`, `oci-layout:PATH[:TAG|@sha256:HEX]`.
 
 The grammar is that of the distribution project's `reference` package (host required: there is no default registry,
 because a GitOps source must never depend on a client-side default). Docker Hub's short host names are kept as typed;
-the transport maps them to the API host.
+the transport maps them to the API host. An OCI image layout (a directory or a tar file) is a place of its own: it has
+no host, and only the user can say which repository it stands for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _HOST = re.compile(
 )
 _PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+LAYOUT_SCHEME = "oci-layout:"
 _MAX_NAME_CHARS = 255  # repository name limit of the distribution spec, host included by docker
 
 # Pre-release is allowed, build metadata is not: "+" is no tag character.
@@ -42,6 +44,11 @@ class Reference:
         """`host/path`, the name that signatures claim and policies match."""
         return f"{self.host}/{self.path}"
 
+    @property
+    def location(self) -> str:
+        """Where it is, without tag and digest."""
+        return self.repository
+
     def __str__(self) -> str:
         text = self.repository
         if self.tag:
@@ -49,6 +56,73 @@ class Reference:
         if self.digest:
             text += f"@{self.digest}"
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutReference:
+    """A layout on disk with an optional tag or digest.
+
+    Attributes:
+        path: of the directory or the tar file, as typed.
+        name: the repository `host/path` that the user says it stands for; empty if nobody said. What the layout
+            says about itself does not count.
+    """
+
+    path: str
+    tag: str = ""
+    digest: str = ""
+    name: str = ""
+
+    @property
+    def repository(self) -> str:
+        """The name that signatures claim and policies match; the location if it stands for none."""
+        return self.name or self.location
+
+    @property
+    def location(self) -> str:
+        """Where it is, without tag and digest."""
+        return LAYOUT_SCHEME + self.path
+
+    def __str__(self) -> str:
+        return self.location + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+Place = Reference | LayoutReference
+
+
+def parse_place(text: str) -> Place:
+    """Parse a reference to a registry or to a layout.
+
+    Raises:
+        UsageError: naming the part that is wrong.
+    """
+    return parse_layout(text) if text.startswith(LAYOUT_SCHEME) else parse_reference(text)
+
+
+def parse_layout(text: str) -> LayoutReference:
+    """Parse `oci-layout:PATH[:TAG|@DIGEST]`. A tag is what follows the last colon behind the last slash.
+
+    Raises:
+        UsageError: no path, a bad tag or a bad digest.
+    """
+    path = text.removeprefix(LAYOUT_SCHEME)
+    path = path.removeprefix("//")
+    tag = digest = ""
+    before, at, behind = path.rpartition("@")
+    if at and behind.startswith("sha256:"):
+        if not is_digest(behind):
+            raise UsageError(f"bad digest {behind[:200]!r} in a reference: expected sha256: and 64 hex characters")
+        path, digest = before, behind
+    folder, slash, last = path.rpartition("/")
+    if ":" in last:
+        last, tag = last.rsplit(":", 1)
+        check_tag(tag, text)
+        path = folder + slash + last
+    if not path or "\0" in path:
+        raise UsageError(
+            f"no path in reference {text!r}", hint="write oci-layout:DIRECTORY:TAG or oci-layout:FILE.tar:TAG"
+        )
+    return LayoutReference(path, tag, digest)
 
 
 def parse_reference(text: str) -> Reference:
@@ -112,6 +186,11 @@ def check_tag(tag: str, reference: str = "") -> str:
         where = f" in reference {reference!r}" if reference else ""
         raise UsageError(f"bad tag {tag!r}{where}: 1 to 128 letters, digits and . _ - (no leading . or -)")
     return tag
+
+
+def is_tag(text: str) -> bool:
+    """Tell whether a text is a legal OCI tag."""
+    return _TAG.match(text) is not None
 
 
 def is_semver_tag(tag: str) -> bool:
