@@ -10,6 +10,7 @@ MANIFEST_BYTES = 4 * MIB  # the distribution spec lets registries refuse larger 
 CONFIG_BYTES = 1 * MIB
 LAYER_BYTES = 100 * MIB  # compressed; 10,000 manifests are about 0.2 MiB
 BUNDLE_BYTES = 1 * MIB  # a signature bundle is about 1 KiB, keyless about 10 KiB
+TRUSTED_ROOT_BYTES = 256 * KIB  # the public Sigstore instance's is about 10 KiB
 ERROR_BODY_BYTES = 64 * KIB
 TOKEN_BYTES = 256 * KIB
 TAGS_COUNT = 100_000
@@ -20,6 +21,12 @@ EVIDENCE_DESCRIPTORS = 1_000
 EVIDENCE_MANIFESTS = 200
 EVIDENCE_BYTES = 8 * MIB
 EVIDENCE_SECONDS = 30.0
+
+# OCI image layouts.
+LAYOUT_INDEX_BYTES = 32 * MIB
+LAYOUT_MANIFESTS = 100_000  # that an index leads to; a mirror of some thousand artifacts with all their referrers
+LAYOUT_SCAN_BYTES = 512 * MIB  # of manifests read while looking for referrers
+LAYOUT_MEMBERS = 200_000  # of a tar file, about 60 MiB of memory
 
 # Unpacking.
 UNPACKED_BYTES = 512 * MIB
