@@ -9,7 +9,8 @@ with ``OCISYNC_REQUIRE_REAL=1``):
 * ``distribution``, ``olareg``, ``sandbox_registry``: registries. ``registry``: each in turn; with ``repository``.
 * ``apiserver``: the sandbox's Kubernetes API (``sandbox_cluster``) and ``cluster`` in turn; with ``api_namespace``.
 * ``start_distribution``: a registry of the test alone, with basic or token logins.
-* ``cosign``: the real cosign, offline. ``oras``, ``skopeo``: the real ones, on loopback.
+* ``cosign``: the real cosign, offline. ``oras``, ``skopeo``, ``imgpkg``: the real ones, on loopback.
+* ``kustomize``, ``helm``: the real renderers.
 
 Servers live for the whole run; tests keep apart by ``namespace`` and ``repository``. A test that stops one
 must start it again before it ends.
@@ -38,7 +39,7 @@ from tests.support.cluster import Cluster, ExistingCluster
 from tests.support.controlplane import ControlPlane, Programs
 from tests.support.cosign import Cosign
 from tests.support.kwok import Kwok
-from tests.support.ocitools import Oras, Skopeo
+from tests.support.ocitools import Helm, Imgpkg, Kustomize, Oras, Skopeo
 from tests.support.registries import Distribution, Login, Olareg, Registry
 from tests.support.sandboxes import SandboxCluster, SandboxRegistry
 
@@ -54,6 +55,9 @@ REAL_FIXTURES = frozenset(
         "cosign",
         "oras",
         "skopeo",
+        "imgpkg",
+        "kustomize",
+        "helm",
         "image",
     }
 )
@@ -264,6 +268,24 @@ def oras(tmp_path_factory: pytest.TempPathFactory) -> Oras:
 def skopeo(tmp_path_factory: pytest.TempPathFactory) -> Skopeo:
     """Debian's skopeo."""
     return Skopeo(requirements.require("skopeo"), tmp_path_factory.mktemp("skopeo"))
+
+
+@pytest.fixture(scope="session")
+def imgpkg(tmp_path_factory: pytest.TempPathFactory) -> Imgpkg:
+    """The real imgpkg."""
+    return Imgpkg(requirements.require("imgpkg"), tmp_path_factory.mktemp("imgpkg"))
+
+
+@pytest.fixture(scope="session")
+def kustomize(tmp_path_factory: pytest.TempPathFactory) -> Kustomize:
+    """The real kustomize."""
+    return Kustomize(requirements.require("kustomize"), tmp_path_factory.mktemp("kustomize"))
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """The real helm."""
+    return Helm(requirements.require("helm"), tmp_path_factory.mktemp("helm"))
 
 
 def _running(registry: Registry) -> Iterator[Registry]:

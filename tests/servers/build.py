@@ -89,10 +89,24 @@ GO_SERVERS = {
             (("sigs.k8s.io/release-utils/version.gitVersion", "v3.1.3"),),
             cold_minutes=5,
         ),
+        GoServer("sigstore", ".", (), cold_minutes=6),
         GoServer("fluxpush", ".", (), cold_minutes=1),
         GoServer("argocdpull", ".", (), cold_minutes=4),
         GoServer("oras", "oras.land/oras/cmd/oras", (), cold_minutes=1),
         GoServer("semver", ".", (), cold_minutes=1),
+        GoServer("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", (), cold_minutes=1),
+        GoServer(
+            "helm",
+            "helm.sh/helm/v4/cmd/helm",
+            (("helm.sh/helm/v4/internal/version.version", "v4.3.1"),),
+            cold_minutes=3,
+        ),
+        GoServer(
+            "imgpkg",
+            "carvel.dev/imgpkg/cmd/imgpkg",
+            (("carvel.dev/imgpkg/pkg/imgpkg/cmd.Version", "0.46.1"),),
+            cold_minutes=1,
+        ),
     )
 }
 DISTRIBUTION = "distribution"

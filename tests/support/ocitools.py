@@ -1,4 +1,4 @@
-"""Other people's tools for registries and OCI layouts: oras and skopeo, each in a home of its own, plain HTTP."""
+"""Other people's tools, each in a home of its own: for registries and OCI layouts (plain HTTP), for rendering."""
 
 from __future__ import annotations
 
@@ -71,3 +71,28 @@ class Skopeo(Tool):
     def inspect(self, name: str, *flags: str) -> Any:
         """What skopeo says of an image."""
         return self.json("inspect", "--tls-verify=false", *flags, name)
+
+
+class Imgpkg(Tool):
+    """imgpkg: bundles with their images. It speaks plain HTTP to loopback addresses by itself."""
+
+    def pull_bundle(self, reference: str, output: Path) -> None:
+        """Unpack a bundle; fails if imgpkg does not take it for one."""
+        self.run("pull", "-b", reference, "-o", output)
+
+    def copy_to_tar(self, reference: str, tar: Path) -> None:
+        """A bundle and all images of its lock, in one file."""
+        self.run("copy", "-b", reference, "--to-tar", tar)
+
+
+class Kustomize(Tool):
+    """kustomize."""
+
+    @property
+    def binary(self) -> Path:
+        """To be put on a PATH."""
+        return self._binary
+
+
+class Helm(Kustomize):
+    """helm 4."""
