@@ -11,10 +11,11 @@ finding, and nothing below it is read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ocisync.kit.yamlio import Document, Path, Places, parse_documents
+from ocisync.manifests.rules import Rule
 from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput
 from ocisync.model.resource import ManifestObject, gvk_of, id_of
@@ -82,7 +83,7 @@ def read_tree(files: Sequence[TreeFile], *, lenient: bool = False) -> ParsedTree
         if tool and not any(part.startswith(".") for part in file.path.split("/")):
             unrendered.append(folder + "/" if folder else "")
             message = f"this directory must be rendered first: push what `{tool}` prints (`ocisync push -` reads it)"
-            findings.append(Finding(file.path, 0, 0, message))
+            findings.append(Finding(file.path, 0, 0, message, Rule.UNRENDERED))
     objects: list[ManifestObject] = []
     for file in files:
         if not is_manifest(file.path) or any(file.path.startswith(folder) for folder in unrendered):
@@ -91,7 +92,8 @@ def read_tree(files: Sequence[TreeFile], *, lenient: bool = False) -> ParsedTree
             continue
         objects.extend(_read_file(file, findings))
         if len(objects) > limits.OBJECTS_COUNT:
-            findings.append(Finding(file.path, 0, 0, f"more than {limits.OBJECTS_COUNT} objects in one artifact"))
+            message = f"more than {limits.OBJECTS_COUNT} objects in one artifact"
+            findings.append(Finding(file.path, 0, 0, message, Rule.OBJECT_COUNT))
             break
     return ParsedTree(tuple(objects), tuple(findings))
 
@@ -100,7 +102,7 @@ def _read_file(file: TreeFile, findings: list[Finding]) -> Iterator[ManifestObje
     try:
         documents = parse_documents(file.data, file.path)
     except InvalidInput as err:
-        findings.extend(err.findings)
+        findings.extend(replace(finding, rule=finding.rule or Rule.YAML) for finding in err.findings)
         return
     places = FilePlaces(file)
     for document in documents:
@@ -132,13 +134,17 @@ class FilePlaces:
     def finding(self, document: Document, path: Path, message: str) -> Finding:
         """A finding at a value of a document."""
         line, column = self.find(document.index, path)
-        return Finding(self.path, line or document.line, column or document.column, message)
+        return Finding(self.path, line or document.line, column or document.column, message, Rule.OBJECT_SHAPE)
 
 
 def _objects(
     document: Document, value: Any, path: Path, places: FilePlaces, findings: list[Finding]
 ) -> Iterator[ManifestObject]:
-    if isinstance(value, dict) and _is_list(value) and len(path) < 2 * _MAX_LIST_DEPTH:
+    if isinstance(value, dict) and _is_list(value):
+        if len(path) >= 2 * _MAX_LIST_DEPTH:
+            # Taken for an object, a list would hide what it holds (Secrets, too) from every check.
+            findings.append(places.finding(document, path, f"lists in lists, deeper than {_MAX_LIST_DEPTH} levels"))
+            return
         for index, item in enumerate(value["items"]):
             yield from _objects(document, item, (*path, "items", index), places, findings)
         return

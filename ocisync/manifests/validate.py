@@ -1,8 +1,9 @@
 """Judge manifests before anything is uploaded: all findings together, each at its place, no value ever printed.
 
 Errors: one object twice (both places named), names that no API server takes, labels and annotations that are not
-strings, plain Secrets, key-like files, objects over etcd's limit. Warnings: text that looks like a credential, image
-tags that move.
+strings, plain Secrets, key-like files, objects over etcd's limit; with a catalog of schemas, also all that an object's
+kind does not allow. Warnings: text that looks like a credential, image tags that move, deprecated API versions, custom
+kinds without a definition. Every finding carries the name of its rule.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 from ocisync.kit.yamlio import Path
 from ocisync.manifests import secrets
 from ocisync.manifests.parse import FilePlaces, is_manifest
+from ocisync.manifests.rules import WARNINGS, Rule
+from ocisync.manifests.schema.catalog import Catalog, is_definition
 from ocisync.model import limits
 from ocisync.model.errors import Finding
 from ocisync.model.resource import ManifestObject, ObjectId
@@ -39,6 +42,7 @@ _POD_SPECS: dict[str, Path] = {
     "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
 }
 _WORKLOAD_GROUPS = frozenset({"", "apps", "batch"})
+_STRINGS = (("labels",), ("annotations",))
 _PLAIN_HINT = "encrypt it, create it in the cluster, or name it with --allow-plain-secret"
 
 
@@ -51,7 +55,11 @@ class Report:
 
 
 def check(
-    objects: Sequence[ManifestObject], files: Sequence[TreeFile], *, allow_plain_secrets: Collection[str] = ()
+    objects: Sequence[ManifestObject],
+    files: Sequence[TreeFile],
+    *,
+    allow_plain_secrets: Collection[str] = (),
+    catalog: Catalog | None = None,
 ) -> Report:
     """Judge objects and the files they are from.
 
@@ -59,9 +67,11 @@ def check(
         objects: as parsed.
         files: the whole tree, manifests or not.
         allow_plain_secrets: `NAMESPACE/NAME` (`NAME` without a namespace) of Secrets that may be in the clear.
+        catalog: schemas to hold the objects against; definitions among the objects are added to it first.
     """
-    inspector = _Inspector(files, frozenset(allow_plain_secrets))
+    inspector = _Inspector(files, frozenset(allow_plain_secrets), catalog)
     inspector.duplicates(objects)
+    inspector.define(objects)
     for item in objects:
         inspector.check_object(item)
     for file in files:
@@ -74,9 +84,10 @@ def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 class _Inspector:
-    def __init__(self, files: Sequence[TreeFile], allowed: frozenset[str]) -> None:
+    def __init__(self, files: Sequence[TreeFile], allowed: frozenset[str], catalog: Catalog | None) -> None:
         self.errors: list[Finding] = []
         self.warnings: list[Finding] = []
+        self._catalog = catalog
         self._files = {file.path: file for file in files}
         self._places: dict[str, FilePlaces] = {}
         self._allowed = allowed
@@ -87,50 +98,66 @@ class _Inspector:
             other = first.setdefault(item.id, item)
             if other is not item:
                 message = f"{item.id} is already defined at {other.place}"
-                self.errors.append(Finding(item.file, item.line, 0, message))
+                self._add(Finding(item.file, item.line, 0, message, Rule.DUPLICATE_OBJECT))
+
+    def define(self, objects: Sequence[ManifestObject]) -> None:
+        for item in objects if self._catalog is not None else ():
+            if is_definition(item):
+                for problem in self._catalog.define(item.body) if self._catalog else ():
+                    self._add(self._finding(item, problem.path, problem.message, problem.rule))
 
     def check_object(self, item: ManifestObject) -> None:
         problem = name_problem(item.id)
         if problem:
-            self.errors.append(self._finding(item, ("metadata",), problem))
-        self._check_strings(item)
+            self._add(self._finding(item, ("metadata",), problem, Rule.OBJECT_NAME))
+        told = self._check_strings(item)
+        for found in self._catalog.check(item) if self._catalog is not None else ():
+            # Labels and annotations were judged already, in words that say what to do.
+            if not (told and found.path[:1] == ("metadata",) and found.path[1:2] in _STRINGS):
+                self._add(self._finding(item, found.path, found.message, found.rule))
         if secrets.is_secret(item) and _secret_name(item) not in self._allowed:
             for where, what in secrets.plain_values(item.body):
                 message = f"Secret {_secret_name(item)}: {what}; {_PLAIN_HINT} {_secret_name(item)}"
-                self.errors.append(self._finding(item, where, message))
+                self._add(self._finding(item, where, message, Rule.PLAIN_SECRET))
         size = self._size(item)
         if size > limits.OBJECT_BYTES:
             message = f"{item.id} has {size} bytes, more than etcd's limit of {limits.OBJECT_BYTES}"
-            self.errors.append(Finding(item.file, item.line, 0, message))
+            self._add(Finding(item.file, item.line, 0, message, Rule.OBJECT_SIZE))
         for path, image in _images(item):
             why = tag_problem(image)
             if why:
-                self.warnings.append(
-                    self._finding(item, path, f"image {image[:200]!r} {why}: pin a version or a digest")
-                )
+                message = f"image {image[:200]!r} {why}: pin a version or a digest"
+                self._add(self._finding(item, path, message, Rule.MOVING_IMAGE_TAG))
+
+    def _add(self, finding: Finding) -> None:
+        (self.warnings if finding.rule in WARNINGS else self.errors).append(finding)
 
     def check_file(self, file: TreeFile) -> None:
         what = secrets.key_file_problem(file.path, file.data, manifest=is_manifest(file.path))
         if what:
             message = f"looks like {what}: remove it, or list it in .ocisyncignore"
-            self.errors.append(Finding(file.path, 0, 0, message))
+            self._add(Finding(file.path, 0, 0, message, Rule.KEY_FILE))
             return
         for line, kind in secrets.credential_lines(file.data):
-            self.warnings.append(Finding(file.path, line, 0, f"looks like a credential ({kind})"))
+            self._add(Finding(file.path, line, 0, f"looks like a credential ({kind})", Rule.CREDENTIAL))
 
-    def _check_strings(self, item: ManifestObject) -> None:
+    def _check_strings(self, item: ManifestObject) -> bool:
+        """Judge labels and annotations; tell whether there was anything to say."""
+        before = len(self.errors)
         metadata = item.body["metadata"]
         for field in ("labels", "annotations"):
             values = metadata.get(field)
             if values is None:
                 continue
             if not isinstance(values, dict):
-                self.errors.append(self._finding(item, ("metadata", field), f"metadata.{field} must be a mapping"))
+                message = f"metadata.{field} must be a mapping"
+                self._add(self._finding(item, ("metadata", field), message, Rule.METADATA_STRING))
                 continue
             for key, value in values.items():
                 if not isinstance(value, str):
                     message = f"metadata.{field}[{key[:100]!r}] must be a string: put it in quotes"
-                    self.errors.append(self._finding(item, ("metadata", field, key), message))
+                    self._add(self._finding(item, ("metadata", field, key), message, Rule.METADATA_STRING))
+        return len(self.errors) > before
 
     def _size(self, item: ManifestObject) -> int:
         file = self._files.get(item.file)
@@ -139,13 +166,15 @@ class _Inspector:
             return 0
         return len(json.dumps(item.body, separators=(",", ":"), ensure_ascii=False).encode())
 
-    def _finding(self, item: ManifestObject, path: Path, message: str) -> Finding:
+    def _finding(self, item: ManifestObject, path: Path, message: str, rule: Rule) -> Finding:
         file = self._files.get(item.file)
         if file is None:
-            return Finding(item.file, item.line, 0, message)
-        places = self._places.setdefault(item.file, FilePlaces(file))
+            return Finding(item.file, item.line, 0, message, rule)
+        places = self._places.get(item.file)
+        if places is None:
+            places = self._places[item.file] = FilePlaces(file)
         line, column = places.find_at(item.line, path)
-        return Finding(item.file, line or item.line, column, message)
+        return Finding(item.file, line or item.line, column, message, rule)
 
 
 def _secret_name(item: ManifestObject) -> str:

@@ -34,12 +34,17 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem in a user's input. `line` and `column` count from 1; 0 means the whole file."""
+    """One problem in a user's input.
+
+    `line` and `column` count from 1; 0 means the whole file. `rule` is the name of the check, for machines; empty where
+    there is just one.
+    """
 
     file: str
     line: int
     column: int
     message: str
+    rule: str = ""
 
     def __str__(self) -> str:
         """Render as `file:line:column: message`, the form that editors and CI systems link."""

@@ -1,0 +1,128 @@
+"""Check: what an upload would be refused for, told all at once; the same for `push` and for `validate`.
+
+Several trees may be checked in one run (directories and single files that a person names): each is judged for itself,
+as an artifact of its own, while definitions of custom kinds found in any of them serve all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ocisync.manifests import validate
+from ocisync.manifests.parse import ParsedTree, read_tree
+from ocisync.manifests.rules import Rule
+from ocisync.manifests.schema.catalog import Catalog, is_definition, parse_release
+from ocisync.model.errors import Finding, InvalidInput
+from ocisync.model.resource import JsonObject
+from ocisync.model.tree import TreeFile
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaOptions:
+    """How objects are held against schemas.
+
+    Attributes:
+        release: of Kubernetes, as `1.36`; empty: the newest whose schemas are shipped.
+        definitions: files with CustomResourceDefinitions besides those that are checked.
+        strict_kinds: a custom kind without a definition is an error, not a warning.
+        more: makes definitions that are known anyway; asked only if a kind is not found otherwise.
+    """
+
+    release: str = ""
+    definitions: tuple[TreeFile, ...] = ()
+    strict_kinds: bool = False
+    more: Callable[[], Iterable[JsonObject]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found. Errors forbid an upload."""
+
+    objects: int
+    files: int
+    errors: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Files that are judged together.
+
+    Attributes:
+        files: paths are those inside an artifact.
+        prefix: what findings put before these paths, so that they name files as the user does.
+        lenient: pass over a `kustomization.yaml` or `Chart.yaml`; for files that were named one by one.
+    """
+
+    files: tuple[TreeFile, ...]
+    prefix: str = ""
+    lenient: bool = False
+
+
+def check_files(
+    files: Sequence[TreeFile], *, allow_plain_secrets: Sequence[str] = (), schema: SchemaOptions | None = None
+) -> Checked:
+    """Check one tree. Without `schema`, objects are not held against schemas.
+
+    Raises:
+        UsageError: schemas of that release are not shipped.
+        InvalidInput: a file of `schema.definitions` holds no definition.
+    """
+    return check_units([Unit(tuple(files))], allow_plain_secrets=allow_plain_secrets, schema=schema)
+
+
+def check_units(
+    units: Sequence[Unit], *, allow_plain_secrets: Sequence[str] = (), schema: SchemaOptions | None = None
+) -> Checked:
+    """Check several trees. Raises as `check_files`."""
+    catalog = open_catalog(schema) if schema is not None else None
+    parsed = [read_tree(unit.files, lenient=unit.lenient) for unit in units]
+    if catalog is not None and len(units) > 1:
+        _define(catalog, parsed)
+    errors: list[Finding] = []
+    warnings: list[Finding] = []
+    for unit, tree in zip(units, parsed, strict=True):
+        report = validate.check(tree.objects, unit.files, allow_plain_secrets=allow_plain_secrets, catalog=catalog)
+        errors.extend(_named(unit, (*tree.findings, *report.errors)))
+        warnings.extend(_named(unit, report.warnings))
+    return Checked(
+        sum(len(tree.objects) for tree in parsed),
+        sum(len(unit.files) for unit in units),
+        tuple(errors),
+        tuple(warnings),
+    )
+
+
+def _named(unit: Unit, findings: Iterable[Finding]) -> Iterable[Finding]:
+    if not unit.prefix:
+        return findings
+    return (replace(finding, file=unit.prefix + finding.file) for finding in findings)
+
+
+def _define(catalog: Catalog, parsed: Sequence[ParsedTree]) -> None:
+    for tree in parsed:
+        for item in tree.objects:
+            if is_definition(item):
+                catalog.define(item.body)  # its problems are told where it is checked
+
+
+def open_catalog(schema: SchemaOptions) -> Catalog:
+    """Schemas as the options want them. Raises as `check_files`."""
+    catalog = Catalog(parse_release(schema.release), strict_kinds=schema.strict_kinds, more=schema.more)
+    findings: list[Finding] = []
+    for file in schema.definitions:
+        tree = read_tree((file,), lenient=True)
+        findings.extend(tree.findings)
+        found = [item for item in tree.objects if is_definition(item)]
+        if not found and not tree.findings:
+            text = "holds no CustomResourceDefinition of apiextensions.k8s.io/v1"
+            findings.append(Finding(file.path, 0, 0, text, Rule.BAD_DEFINITION))
+        for item in found:
+            findings.extend(
+                Finding(item.file, item.line, 0, problem.message, problem.rule) for problem in catalog.define(item.body)
+            )
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise InvalidInput(f"--schema: {findings[0]}{more}", findings=tuple(findings))
+    return catalog
