@@ -80,6 +80,10 @@ def registry_options(function: _Command) -> _Command:
             "--ca-file", type=click.Path(path_type=Path), help="Certificate authorities of the registry, PEM."
         ),
         click.option(
+            "--cert-file", type=click.Path(path_type=Path), help="Client certificate to show to the registry, PEM."
+        ),
+        click.option("--key-file", type=click.Path(path_type=Path), help="Private key of --cert-file, PEM."),
+        click.option(
             "--creds",
             metavar="USER:PASSWORD",
             envvar="OCISYNC_CREDS",

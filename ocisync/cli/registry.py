@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from ocisync.cli import output
 from ocisync.cli.options import environment
 from ocisync.model.errors import NotFound, UsageError
@@ -20,27 +22,74 @@ def open_registry(
     creds: str | None,
     registry_config: Path | None,
     timeout_s: float,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
 ) -> RegistryStore:
     """Open the repository of `reference` with what the flags say.
 
     Raises:
         NotFound: a file named by a flag does not exist.
-        UsageError: `--creds` has no colon.
+        UsageError: `--creds` has no colon, or only one of `--cert-file` and `--key-file` is there.
     """
-    for flag, path in (("--ca-file", ca_file), ("--registry-config", registry_config)):
+    return open_store(
+        reference,
+        connection_options(
+            plain_http=plain_http,
+            ca_file=ca_file,
+            creds=creds,
+            registry_config=registry_config,
+            timeout_s=timeout_s,
+            cert_file=cert_file,
+            key_file=key_file,
+        ),
+    )
+
+
+def connection_options(
+    *,
+    plain_http: bool | None,
+    ca_file: Path | None,
+    creds: str | None,
+    registry_config: Path | None,
+    timeout_s: float,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
+) -> RegistryOptions:
+    """What the flags say about connections to registries.
+
+    Raises:
+        NotFound: a file named by a flag does not exist.
+        UsageError: `--creds` has no colon, or only one of `--cert-file` and `--key-file` is there.
+    """
+    files = {
+        "--ca-file": ca_file,
+        "--cert-file": cert_file,
+        "--key-file": key_file,
+        "--registry-config": registry_config,
+    }
+    for flag, path in files.items():
         if path is not None and not path.is_file():
             raise NotFound(f"{flag}: no file {path}")
     if creds and ":" not in creds:
         raise UsageError("--creds must have the form USER:PASSWORD")
-    return open_store(
-        reference,
-        RegistryOptions(
-            plain_http=plain_http or None,
-            ca_file=ca_file,
-            creds=creds or "",
-            config_file=registry_config,
-            environ=environment(),
-            timeout_s=timeout_s,
-            on_warning=output.warning_text,
-        ),
+    if (cert_file is None) != (key_file is None):
+        raise UsageError("--cert-file and --key-file belong together: one is missing")
+    return RegistryOptions(
+        plain_http=plain_http or None,
+        ca_file=ca_file,
+        client_cert=(cert_file, key_file) if cert_file is not None and key_file is not None else None,
+        creds=creds or "",
+        config_file=registry_config,
+        environ=environment(),
+        timeout_s=timeout_s,
+        on_warning=_warn_once,
     )
+
+
+def _warn_once(text: str) -> None:
+    """Show a warning the first time: commands that open several repositories would hear it from each."""
+    context = click.get_current_context(silent=True)
+    shown: set[str] = set() if context is None else context.meta.setdefault("ocisync.registry.warnings", set())
+    if text not in shown:
+        shown.add(text)
+        output.warning_text(text)

@@ -92,6 +92,12 @@ class Authenticator:
         self._challenge: Challenge | None = None
         self._widened: dict[Scope, tuple[str, ...]] = {}
 
+    @property
+    def asked(self) -> bool:
+        """Whether the registry has asked for a login."""
+        with self._lock:
+            return self._challenge is not None
+
     def header(self, scope: Scope, deadline: float | None = None) -> str:
         """The `Authorization` value for a request; empty before the registry has asked for a login.
 

@@ -216,6 +216,11 @@ class RegistryStore:
         if not answer.ok:
             raise self._error(answer, what)
 
+    @property
+    def wants_login(self) -> bool:
+        """Whether a request was answered by asking for a login; a ping that was not proves none."""
+        return self._transport.auth.asked
+
     # -- writing ----------------------------------------------------------------------------------
 
     def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:

@@ -14,9 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,13 +22,11 @@ from typing import Any, Protocol
 
 from ocisync.model.errors import InvalidInput, UsageError
 from ocisync.oci.endpoint import DOCKER_HUB_NAMES
+from ocisync.oci.helpers import HELPER_TIMEOUT_S, HelperFailed, ask_helper
 
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
-HELPER_TIMEOUT_S = 20.0
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 TOKEN_USER = "<token>"  # noqa: S105 - docker's marker: the secret of this user is an identity token
-
-_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +108,17 @@ class DockerConfig:
             if best is None or rank > best[0]:
                 best = (rank, credential)
         return best[1] if best else None
+
+
+def server_key(host: str) -> str:
+    """The name under which login files and helpers keep a host's login."""
+    return DOCKER_HUB_KEY if host.lower() in DOCKER_HUB_NAMES else host
+
+
+def keys_of(host: str, keys: Iterable[str]) -> tuple[str, ...]:
+    """Those of some `auths` or `credHelpers` keys that mean exactly this whole host, however they are spelt."""
+    split = ((key, *_split_key(key)) for key in keys)
+    return tuple(key for key, key_host, path in split if not path and _same_host(key_host, host))
 
 
 def _split_key(key: str) -> tuple[str, str]:
@@ -232,32 +239,16 @@ class ConfigSource:
         return found
 
     def _ask(self, helper: str, host: str) -> Credential | None:
-        key = DOCKER_HUB_KEY if host in DOCKER_HUB_NAMES else host
-        program = f"docker-credential-{helper}"
-        if not _HELPER.match(helper):
-            self.warn(f"credential helper name {helper[:80]!r} is not a program name; ignored")
-            return None
         try:
-            done = subprocess.run(  # noqa: S603 - the name is checked, the user's own configuration asks for it
-                [program, "get"],
-                input=key.encode(),
-                capture_output=True,
-                timeout=self.timeout_s,
-                check=False,
-                env=dict(self.environ) or None,
-            )
-        except subprocess.TimeoutExpired:
-            self.warn(f"{program} did not answer within {self.timeout_s:g} s; going on without it")
+            answer = ask_helper(helper, "get", server_key(host).encode(), self.environ, self.timeout_s)
+        except HelperFailed as error:
+            self.warn(f"{error.message}; going on without it")
             return None
-        except OSError as error:
-            self.warn(f"{program} cannot be run: {error.strerror or 'unknown error'}; going on without it")
+        if answer.status != 0:
+            if not answer.not_found:
+                self.warn(f"docker-credential-{helper} failed with status {answer.status}; going on without it")
             return None
-        if done.returncode != 0:
-            # "credentials not found" is the protocol's normal answer; helpers differ in how they spell it.
-            if b"not found" not in done.stdout.lower():
-                self.warn(f"{program} failed with status {done.returncode}; going on without it")
-            return None
-        return parse_helper_answer(done.stdout)
+        return parse_helper_answer(answer.output)
 
 
 def parse_helper_answer(data: bytes) -> Credential | None:

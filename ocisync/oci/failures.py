@@ -84,7 +84,7 @@ def registry_message(answer: Answer) -> str:
 
 def login_hint(host: str) -> str:
     """What to type when a registry wants another login."""
-    return f"log in with `docker login {host}` or `podman login {host}`, or pass --creds USER:PASSWORD"
+    return f"log in with `ocisync login {host}` (docker's and podman's logins count too), or pass --creds USER:PASSWORD"
 
 
 def error_of(answer: Answer, what: str, host: str, *, tag: str = "") -> OcisyncError:

@@ -143,7 +143,7 @@ def test_a_wrong_password_is_denied_with_a_hint_and_never_shown(scheme: str) -> 
     ):
         store.resolve("v1")
     assert sandbox.address in caught.value.message
-    assert f"docker login {sandbox.address}" in caught.value.hint
+    assert f"ocisync login {sandbox.address}" in caught.value.hint
     assert "wrong-password" not in f"{caught.value.message}{caught.value.hint}{caught.value.__cause__}"
 
 
