@@ -12,10 +12,11 @@ import click
 
 from ocisync.cli import output
 from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.cli.places import layout_option, open_place, place_of, require_version
 from ocisync.cli.trustflags import named_trust, trust_options
 from ocisync.model.artifact import VerdictReason
 from ocisync.model.errors import UsageError
-from ocisync.model.ref import Reference, parse_reference
+from ocisync.model.ref import Place
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import SelectorKind
 
@@ -24,6 +25,7 @@ from ocisync.model.spec import SelectorKind
 @click.argument("reference")
 @trust_options
 @click.option("--explain", is_flag=True, help="Print every step: evidence, rule, result.")
+@layout_option
 @output_option("text", "json", "yaml", "name")
 @registry_options
 @common_options
@@ -32,6 +34,7 @@ def command(
     key_files: tuple[str, ...],
     policy_files: tuple[Path, ...],
     explain: bool,
+    stands_for: str,
     form: str,
     quiet: bool,
     **registry: Any,
@@ -47,17 +50,15 @@ def command(
       ocisync verify oci://registry.example/shop:1.4.0 --key release.pub
       ocisync verify oci://registry.example/shop:production --policy policy.yaml --explain
       ocisync verify oci://registry.example/shop@sha256:… --key a.pub --key b.pub -o json
+      ocisync verify oci-layout:shop.tar:1.4.0 --as registry.example/shop --key release.pub
     """
-    target = parse_reference(reference)
-    if not target.tag and not target.digest:
-        raise UsageError(
-            f"{reference} names neither a tag nor a digest", hint=f"ocisync verify {target.repository}:TAG …"
-        )
+    target = place_of(reference, stands_for, signed=True)
+    require_version(target, "verify")
     _verify(target, key_files, policy_files, explain, form, registry, quiet=quiet)
 
 
 def _verify(
-    target: Reference,
+    target: Place,
     key_files: tuple[str, ...],
     policy_files: tuple[Path, ...],
     explain: bool,
@@ -66,7 +67,6 @@ def _verify(
     *,
     quiet: bool,
 ) -> None:
-    from ocisync.cli.registry import open_registry
     from ocisync.flows import verify
     from ocisync.oci.evidence import EvidenceBudget, collect
     from ocisync.policy.explain import as_json, render_text
@@ -84,9 +84,9 @@ def _verify(
         digest=target.digest,
     )
     budget = EvidenceBudget(time.monotonic)
-    with output.progress(f"Verifying {target}", quiet=quiet):
+    with output.progress(f"Verifying {target}", quiet=quiet), open_place(target, registry) as store:
         judgement = verify.examine_reference(
-            open_registry(target, **registry),
+            store,
             trusted,
             request,
             now=datetime.now(UTC),
@@ -98,7 +98,7 @@ def _verify(
     if form == "text" and explain:
         output.write("".join(f"{output.plain(line)}\n" for line in render_text(verdict).splitlines()), newline=False)
     elif form != "text" or verdict.allowed:
-        output.emit(answer, form, name=f"{target.repository}@{digest}", text=lambda: _text(answer))
+        output.emit(answer, form, name=f"{target.location}@{digest}", text=lambda: _text(answer))
     verify.require(judgement, request)
 
 
