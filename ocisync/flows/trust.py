@@ -1,17 +1,18 @@
-"""From policy documents or key files to what `flows.verify` judges with: rules, and the keys that they name.
+"""From policy documents or key files to what `flows.verify` judges with: rules, and the keys and roots that they name.
 
-Loading never fails: a policy whose key is missing, unreadable or listed twice becomes a broken policy, which refuses
-what it matches. `unusable` says why, for the status of the policy and for `policy check`.
+Loading never fails: a policy whose key or root is missing, unreadable or listed twice becomes a broken policy, which
+refuses what it matches. `unusable` says why, for the status of the policy and for `policy check`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ocisync.model.errors import InvalidInput
 from ocisync.model.evidence import SignatureFormat
 from ocisync.model.resource import JsonObject
+from ocisync.policy.keyless import Keyless
 from ocisync.policy.rules import (
     Authority,
     BrokenPolicy,
@@ -25,20 +26,29 @@ from ocisync.policy.rules import (
     with_fingerprints,
 )
 from ocisync.policy.select import Selection, matching
+from ocisync.signing.keyless import require_library
 from ocisync.signing.keys import PublicKey, load_public
+from ocisync.signing.roots import TrustedRoot, load_root
 
 SecretReader = Callable[[str], Mapping[str, bytes] | None]
 """Reads the data of a Secret in the agent's own namespace by name; None if it does not exist."""
 
+RootReader = Callable[[str], Mapping[str, bytes] | None]
+"""Reads the data of the Secret or ConfigMap in the agent's own namespace that holds a trusted root, by name.
+
+None if neither exists. Raises InvalidInput if both do: whoever can write one must not be able to shadow the other."""
+
 KEYS_POLICY = "--key"
+IDENTITY_POLICY = "--certificate-identity"
 
 
 @dataclass(frozen=True, slots=True)
 class TrustSet:
-    """Policies, usable and broken, and every key that they name."""
+    """Policies, usable and broken, and every key and trusted root that they name."""
 
     policies: tuple[TrustRules | BrokenPolicy, ...]
     keys: tuple[PublicKey, ...]
+    roots: tuple[TrustedRoot, ...] = ()
 
     def select(self, repository: str) -> Selection:
         """What applies to `repository`."""
@@ -46,8 +56,19 @@ class TrustSet:
 
     def keys_for(self, repository: str) -> tuple[PublicKey, ...]:
         """The keys of the authorities that may sign for `repository`: no others are tried."""
+        # A keyless authority has no fingerprint, and no key has an empty one.
         wanted = {authority.fingerprint for rules in self.select(repository).rules for authority in rules.authorities}
         return tuple(key for key in self.keys if key.fingerprint in wanted)
+
+    def roots_for(self, repository: str) -> tuple[TrustedRoot, ...]:
+        """The trusted roots of the keyless authorities that may sign for `repository`."""
+        wanted = {
+            authority.keyless.root
+            for rules in self.select(repository).rules
+            for authority in rules.authorities
+            if authority.keyless is not None
+        }
+        return tuple(root for root in self.roots if root.fingerprint in wanted)
 
     @property
     def unusable(self) -> dict[str, str]:
@@ -60,21 +81,32 @@ def no_secrets(name: str) -> Mapping[str, bytes] | None:
     raise InvalidInput(f"secretRef {name!r} can only be read in a cluster", hint="write the key under key.pem")
 
 
-def load_policies(documents: Sequence[JsonObject], read_secret: SecretReader = no_secrets) -> TrustSet:
-    """Parse policies and load the keys of their authorities."""
+def no_roots(name: str) -> Mapping[str, bytes] | None:
+    """The root reader for policies from files."""
+    raise InvalidInput(
+        f"trustedRootRef {name!r} can only be read in a cluster", hint="name the root: --trusted-root FILE"
+    )
+
+
+def load_policies(
+    documents: Sequence[JsonObject], read_secret: SecretReader = no_secrets, read_root: RootReader = no_roots
+) -> TrustSet:
+    """Parse policies and load the keys and trusted roots of their authorities."""
     policies: list[TrustRules | BrokenPolicy] = []
     keys: dict[str, PublicKey] = {}
+    roots: dict[str, TrustedRoot] = {}
     for document in documents:
         try:
             rules = parse_policy(document)
-            found = {authority.name: _authority_key(authority, read_secret) for authority in rules.authorities}
-            rules = with_fingerprints(rules, {name: key.fingerprint for name, key in found.items()})
+            found = {name: _load(authority, read_secret, read_root) for name, authority in _by_name(rules).items()}
+            rules = with_fingerprints(rules, {name: loaded.fingerprint for name, loaded in found.items()})
         except InvalidInput as error:
             policies.append(BrokenPolicy(policy_name(document), readable_patterns(document), error.message))
             continue
         policies.append(rules)
-        keys.update({key.fingerprint: key for key in found.values()})
-    return TrustSet(tuple(policies), tuple(keys.values()))
+        keys.update({item.fingerprint: item for item in found.values() if isinstance(item, PublicKey)})
+        roots.update({item.fingerprint: item for item in found.values() if isinstance(item, TrustedRoot)})
+    return TrustSet(tuple(policies), tuple(keys.values()), tuple(roots.values()))
 
 
 def trust_keys(keys: Sequence[PublicKey], repository: str) -> TrustSet:
@@ -90,6 +122,44 @@ def trust_keys(keys: Sequence[PublicKey], repository: str) -> TrustSet:
         tag_claim=TagClaim.IF_PRESENT,
     )
     return TrustSet((rules,), tuple(unique.values()))
+
+
+def trust_identity(identity: Keyless, root: TrustedRoot, repository: str) -> TrustSet:
+    """The trust of `verify --certificate-identity`: a keyless signature by one identity under one trusted root."""
+    require_library()
+    rules = TrustRules(
+        name=IDENTITY_POLICY,
+        match=(canonical_repository(repository),),
+        authorities=(
+            Authority(identity.subject or identity.subject_glob, keyless=replace(identity, root=root.fingerprint)),
+        ),
+        threshold=1,
+        repository_claim=RepositoryClaim.IF_PRESENT,
+        tag_claim=TagClaim.IF_PRESENT,
+    )
+    return TrustSet((rules,), (), (root,))
+
+
+def _by_name(rules: TrustRules) -> dict[str, Authority]:
+    return {authority.name: authority for authority in rules.authorities}
+
+
+def _load(authority: Authority, read_secret: SecretReader, read_root: RootReader) -> PublicKey | TrustedRoot:
+    if authority.keyless is not None:
+        return _authority_root(authority.name, authority.keyless, read_root)
+    return _authority_key(authority, read_secret)
+
+
+def _authority_root(name: str, keyless: Keyless, read_root: RootReader) -> TrustedRoot:
+    require_library()
+    where = f"authority {name!r}, trusted root {keyless.root_ref!r}"
+    data = read_root(keyless.root_ref)
+    if data is None:
+        raise InvalidInput(f"{where}: neither a Secret nor a ConfigMap of the agent's namespace")
+    names = sorted(name for name in data if name.endswith(".json"))
+    if len(names) != 1:
+        raise InvalidInput(f"{where}: it has {len(names)} entries named *.json, expected one")
+    return load_root(data[names[0]], name=where)
 
 
 def _authority_key(authority: Authority, read_secret: SecretReader) -> PublicKey:

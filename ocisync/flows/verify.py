@@ -205,8 +205,8 @@ def _judge_manifest(
     except OcisyncError as error:
         return Judgement(_bad_artifact(error))
     evidence = evidence_of()
-    keys = trust.keys_for(request.repository)
-    examined = tuple(examine(item, keys, descriptor.digest) for item in evidence.items)
+    keys, roots = trust.keys_for(request.repository), trust.roots_for(request.repository)
+    examined = tuple(examine(item, keys, descriptor.digest, roots) for item in evidence.items)
     verdict = _judge(examined, trust, request, descriptor.digest, now, manifest, truncated=evidence.truncated)
     verdict = _with_problems(verdict, evidence.problems)
     return Judgement(verdict, Unverified(request.repository, request.tag, manifest), evidence, examined)

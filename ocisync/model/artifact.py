@@ -29,6 +29,8 @@ class VerdictReason(StrEnum):
     EXPIRED = "Expired"
     ROLLED_BACK = "RolledBack"
     TOO_OLD = "TooOld"
+    NO_TIMESTAMP = "NoTimestamp"
+    NOT_LOGGED = "NotLogged"
     BELOW_THRESHOLD = "BelowThreshold"
     EVIDENCE_TRUNCATED = "EvidenceTruncated"
     DENIED = "Denied"

@@ -39,16 +39,58 @@ class EvidenceSet:
 
 
 @dataclass(frozen=True, slots=True)
+class RootProof:
+    """What one trusted root proved about a keyless signature. The log and the certificate are always proven.
+
+    Attributes:
+        root: fingerprint of the trusted root.
+        timestamped: one of its timestamp authorities says when the signature was made.
+    """
+
+    root: str
+    timestamped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who signed without a key of their own, as a trusted root's certificate authority states it.
+
+    Attributes:
+        issuer: who vouches for the subject: the URL of an identity provider. Has no spaces.
+        subject: a workflow, a mail address, a service account.
+        claims: what the issuer said besides, sorted: `sourceRepository` and others.
+        proofs: one for each trusted root that accepts the signature.
+    """
+
+    issuer: str
+    subject: str
+    claims: tuple[tuple[str, str], ...] = ()
+    proofs: tuple[RootProof, ...] = ()
+
+    @property
+    def signer(self) -> str:
+        """The name of this signer: what tells signers apart."""
+        return f"{self.issuer} {self.subject}"
+
+    def proof(self, root: str) -> RootProof | None:
+        """What the trusted root with this fingerprint proved; None if it proved nothing."""
+        return next((proof for proof in self.proofs if proof.root == root), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """One signature after its cryptography was examined.
 
     Attributes:
-        signer: `sha256:<hex>` fingerprint (of the DER SPKI) of the known key that verified it; empty if none did.
+        signer: `sha256:<hex>` fingerprint (of the DER SPKI) of the known key that verified it, or the issuer and the
+            subject of `identity`; empty if neither a key nor a trusted root did.
         subject: the digest that was signed; empty unless `signer` is set.
         claims: signed annotations, sorted.
         docker_reference: repository named by a legacy payload; empty otherwise.
         problem: a sentence that says why it cannot count; empty if the signature is sound.
         key_hint: fingerprint that an unverified bundle names; for messages only.
+        identity: who signed, if it was made with a certificate that a trusted root accepts.
+        certified: made with a certificate, whoever issued it; for messages only.
     """
 
     source: str
@@ -60,6 +102,8 @@ class Evidence:
     docker_reference: str = ""
     problem: str = ""
     key_hint: str = ""
+    identity: Identity | None = None
+    certified: bool = False
 
     def claim(self, name: str) -> str:
         """The signed value of `name`; empty if it was not signed."""

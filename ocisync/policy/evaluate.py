@@ -17,8 +17,17 @@ from datetime import datetime
 from ocisync.model.artifact import Verdict, VerdictReason, VerdictStep
 from ocisync.model.descriptor import CLAIM_REVISION
 from ocisync.model.evidence import Evidence
+from ocisync.policy.counting import Vote, next_watermark, reached
 from ocisync.policy.explain import signing_hint
-from ocisync.policy.requirements import Check, Context, Subject, believable_sequence, checks
+from ocisync.policy.requirements import (
+    Check,
+    Context,
+    Subject,
+    authorities_of,
+    believable_sequence,
+    checks,
+    counted_for,
+)
 from ocisync.policy.rules import Deny, Mode, TrustRules, commit_of
 from ocisync.policy.select import Selection
 
@@ -30,7 +39,7 @@ class _Judged:
     """One signature under one policy: whose, how near it came, and the check that it failed (None: it counts)."""
 
     evidence: Evidence
-    authority: str
+    authorities: tuple[str, ...]
     rank: float
     failed: Check | None
     steps: tuple[VerdictStep, ...]
@@ -105,53 +114,60 @@ def _one(context: Context, evidence: Sequence[Evidence], truncated: bool) -> Ver
     rules = context.rules
     judged = [_judge_one(item, context) for item in sorted(evidence, key=_stable)]
     counted = [item for item in judged if item.failed is None]
-    authorities = sorted({item.authority for item in counted})
+    votes = [
+        Vote(item.evidence.signer, authority, believable_sequence(item.evidence, context.now))
+        for item in counted
+        for authority in item.authorities
+    ]
+    authorities = reached(votes)
     steps = tuple(step for item in judged for step in item.steps)
-    reached = len(authorities) >= rules.threshold
+    enough = len(authorities) >= rules.threshold
     steps += (
         VerdictStep(
             f"policy {rules.name}",
             "threshold",
-            reached,
+            enough,
             f"{len(authorities)} of {rules.threshold} required authorities signed"
             + (f": {', '.join(authorities)}" if authorities else ""),
         ),
     )
-    if reached:
+    if enough:
         return Verdict(
             True,
             VerdictReason.VERIFIED,
             f"signed by {', '.join(authorities)}",
             policy=rules.name,
-            signers=tuple(authorities),
-            sequence=_next_watermark(counted, rules.threshold, context.now),
+            signers=authorities,
+            sequence=next_watermark(votes, rules.threshold),
             revision=_revision(counted, context.now),
             steps=steps,
         )
     nearest = max((item for item in judged if item.failed is not None), key=lambda item: item.rank, default=None)
     reason, message = _refusal(context, nearest, authorities, truncated)
     hint = _hint(reason, nearest, context)
-    return Verdict(False, reason, message, policy=rules.name, signers=tuple(authorities), steps=steps, hint=hint)
+    return Verdict(False, reason, message, policy=rules.name, signers=authorities, steps=steps, hint=hint)
 
 
 def _judge_one(evidence: Evidence, context: Context) -> _Judged:
     name = f"{evidence.format.value.lower()} signature {evidence.source[:19]}"
-    names = {authority.fingerprint: authority.name for authority in context.rules.authorities}
+    rules = context.rules
     steps: list[VerdictStep] = []
     for rank, check in enumerate(checks(evidence, context)):
         passed = not check.problem
         steps.append(VerdictStep(name, check.rule, passed, check.message if passed else check.problem))
         if not passed:
-            known = names.get(evidence.signer, "")
-            return _Judged(evidence, known, _nearness(rank, evidence, names), check, tuple(steps))
-    return _Judged(evidence, names[evidence.signer], float(len(steps)), None, tuple(steps))
+            known = tuple(authority.name for authority in authorities_of(evidence, rules))
+            return _Judged(evidence, known, _nearness(rank, evidence, rules), check, tuple(steps))
+    counts = tuple(authority.name for authority in counted_for(evidence, rules))
+    return _Judged(evidence, counts, float(len(steps)), None, tuple(steps))
 
 
-def _nearness(rank: int, evidence: Evidence, names: dict[str, str]) -> float:
-    """Junk is further away than a sound signature of a stranger; a damaged one of our own key is nearer than both."""
+def _nearness(rank: int, evidence: Evidence, rules: TrustRules) -> float:
+    """Junk is further away than a sound signature of a stranger; a damaged one of our own is nearer than both."""
     if rank or evidence.signer or not evidence.problem:
         return float(rank)
-    return 0.5 if evidence.key_hint in names else -1.0
+    ours = {authority.fingerprint for authority in rules.authorities if authority.fingerprint}
+    return 0.5 if evidence.key_hint in ours or evidence.certified else -1.0
 
 
 def _refusal(
@@ -174,8 +190,8 @@ def _detail(nearest: _Judged | None) -> str:
     """The nearest miss as a sentence."""
     if nearest is None or nearest.failed is None:
         return ""
-    if nearest.authority:
-        return f"signed by {nearest.authority}, but {nearest.failed.problem}"
+    if nearest.authorities:
+        return f"signed by {nearest.authorities[0]}, but {nearest.failed.problem}"
     return f"no signature counts: {nearest.failed.problem}"
 
 
@@ -185,14 +201,6 @@ def _hint(reason: VerdictReason, nearest: _Judged | None, context: Context) -> s
     if nearest is not None and nearest.failed is not None and nearest.failed.hint:
         return nearest.failed.hint
     return signing_hint(context)
-
-
-def _next_watermark(counted: Sequence[_Judged], threshold: int, now: datetime) -> int:
-    highest: dict[str, int] = {}
-    for item in counted:
-        sequence = believable_sequence(item.evidence, now)
-        highest[item.authority] = max(sequence, highest.get(item.authority, 0))
-    return sorted(highest.values(), reverse=True)[threshold - 1]
 
 
 def _revision(counted: Sequence[_Judged], now: datetime) -> str:
@@ -224,8 +232,7 @@ def _denied(deny: Deny, subject: Subject, trusted: Iterable[Evidence]) -> Verdic
 
 def _trusted_only(evidence: Sequence[Evidence], rules: Sequence[TrustRules]) -> list[Evidence]:
     """Signatures of authorities: a stranger must not be able to stop writes by naming a denied revision."""
-    known = {authority.fingerprint for policy in rules for authority in policy.authorities}
-    return [item for item in evidence if item.signer in known and not item.problem]
+    return [item for item in evidence if not item.problem and any(authorities_of(item, policy) for policy in rules)]
 
 
 def _same_revision(revision: str, listed: str) -> bool:

@@ -65,11 +65,15 @@ def required_claims(context: Context) -> dict[str, str]:
 
 def signing_hint(context: Context) -> str:
     """The plain cosign command that makes such a signature. KEY stands for the private key of an authority."""
-    words = ["cosign", "sign", "--yes", "--key", "KEY", "--use-signing-config=false", "--tlog-upload=false"]
+    words = ["cosign", "sign", "--yes"]
+    if not context.rules.keyless_only:
+        words += ["--key", "KEY", "--use-signing-config=false", "--tlog-upload=false"]
     if SignatureFormat.BUNDLE not in context.rules.formats:
         words.append("--new-bundle-format=false")
     for name, value in required_claims(context).items():
         words += ["-a", f"{name}={value}"]
     words.append(f"{context.subject.repository}@{context.subject.digest}")
     names = " or ".join(authority.name for authority in context.rules.authorities)
+    if context.rules.keyless_only:
+        return f"sign it as {names}: {shlex.join(words)}"
     return f"sign it with the key of {names}: {shlex.join(words)}"

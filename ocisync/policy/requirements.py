@@ -3,7 +3,7 @@
 The checks run in a fixed order and stop at the first that fails; how far a signature came is how near it was, and
 that is what a person is told: "signed by ci, but for repository X" helps, "no valid signature" does not.
 
-    signer → format → content → repository → tag → annotations → expiry → sequence → age
+    signer → format → content → timestamp → log → repository → tag → annotations → expiry → sequence → age
 
 "Content" is exact predicate type and exactly one subject that is our digest.
 """
@@ -28,7 +28,7 @@ from ocisync.model.errors import UsageError
 from ocisync.model.evidence import Evidence
 from ocisync.model.ref import parse_reference
 from ocisync.model.spec import SelectorKind
-from ocisync.policy.rules import RepositoryClaim, TagClaim, TrustRules, canonical_repository
+from ocisync.policy.rules import Authority, RepositoryClaim, TagClaim, TrustRules, canonical_repository
 
 _CLOCKS = "compare the clocks of the signer and of this machine"
 # Never the command that would perform the rollback.
@@ -86,6 +86,8 @@ def checks(evidence: Evidence, context: Context) -> Iterator[Check]:
     yield _signer(evidence, context)
     yield _format(evidence, context)
     yield _content(evidence, context)
+    yield _timestamp(evidence, context)
+    yield _log(evidence, context)
     yield _repository(evidence, context)
     yield _tag(evidence, context)
     yield _annotations(evidence, context)
@@ -133,20 +135,87 @@ def tag_mode(context: Context) -> TagClaim:
     return context.rules.tag_claim
 
 
+def authorities_of(evidence: Evidence, rules: TrustRules) -> tuple[Authority, ...]:
+    """The authorities of a policy that the maker of this signature is. One identity may be several."""
+    if not evidence.signer:
+        return ()
+    if evidence.identity is None:
+        return tuple(authority for authority in rules.authorities if authority.fingerprint == evidence.signer)
+    return tuple(
+        authority
+        for authority in rules.authorities
+        if authority.keyless is not None and not authority.keyless.mismatch(evidence.identity)
+    )
+
+
+def counted_for(evidence: Evidence, rules: TrustRules) -> tuple[Authority, ...]:
+    """The authorities that a signature counts for once all checks passed: each by what its own trusted root proved."""
+    return tuple(
+        authority
+        for authority in authorities_of(evidence, rules)
+        if not rules.require_timestamp or _is_timestamped(evidence, authority)
+    )
+
+
+def _is_timestamped(evidence: Evidence, authority: Authority) -> bool:
+    if evidence.identity is None or authority.keyless is None:
+        return False
+    proof = evidence.identity.proof(authority.keyless.root)
+    return proof is not None and proof.timestamped
+
+
 def _signer(evidence: Evidence, context: Context) -> Check:
     rule = "signer"
-    names = {authority.fingerprint: authority.name for authority in context.rules.authorities}
     if not evidence.signer:
         if evidence.problem:
             return Check(rule, VerdictReason.BAD_SIGNATURE, evidence.problem)
-        hinted = f" (it names the key {evidence.key_hint})" if evidence.key_hint else ""
-        return Check(rule, VerdictReason.UNKNOWN_SIGNER, f"made by a key that no authority of the policy has{hinted}")
+        return Check(rule, VerdictReason.UNKNOWN_SIGNER, _stranger(evidence))
     if evidence.signer in context.denied_keys:
         return Check(rule, VerdictReason.DENIED, f"made by the denied key {evidence.signer}")
-    if evidence.signer not in names:
-        problem = f"made by the key {evidence.signer}, which is no authority of the policy"
-        return Check(rule, VerdictReason.UNKNOWN_SIGNER, problem)
-    return Check(rule, VerdictReason.UNKNOWN_SIGNER, "", f"made by authority {names[evidence.signer]!r}")
+    names = [authority.name for authority in authorities_of(evidence, context.rules)]
+    if not names:
+        return Check(rule, VerdictReason.UNKNOWN_SIGNER, _no_authority(evidence, context.rules))
+    made = " and ".join(map(repr, names))
+    if evidence.identity is not None:
+        made += f": {evidence.identity.subject}, says {evidence.identity.issuer}"
+    return Check(rule, VerdictReason.UNKNOWN_SIGNER, "", f"made by authority {made}")
+
+
+def _stranger(evidence: Evidence) -> str:
+    if evidence.certified:
+        return "made with a certificate, and no authority of the policy is keyless"
+    hinted = f" (it names the key {evidence.key_hint})" if evidence.key_hint else ""
+    return f"made by a key that no authority of the policy has{hinted}"
+
+
+def _no_authority(evidence: Evidence, rules: TrustRules) -> str:
+    identity = evidence.identity
+    if identity is None:
+        return f"made by the key {evidence.signer}, which is no authority of the policy"
+    wanted = [
+        f"{authority.name!r} wants {authority.keyless.mismatch(identity)}"
+        for authority in rules.authorities
+        if authority.keyless is not None
+    ]
+    return f"made by {identity.subject} (says {identity.issuer}), but authority {'; '.join(wanted[:4])}"
+
+
+def _timestamp(evidence: Evidence, context: Context) -> Check:
+    rule, reason = "timestamp", VerdictReason.NO_TIMESTAMP
+    if not context.rules.require_timestamp:
+        return Check(rule, reason, "", "no timestamp is required")
+    if not counted_for(evidence, context.rules):
+        return Check(rule, reason, "without a timestamp of an authority that the trusted root names")
+    return Check(rule, reason, "", "with the timestamp of a trusted authority")
+
+
+def _log(evidence: Evidence, context: Context) -> Check:
+    rule, reason = "log", VerdictReason.NOT_LOGGED
+    if not context.rules.require_log:
+        return Check(rule, reason, "", "no transparency log is required")
+    if evidence.identity is None:  # an identity is accepted by a trusted root only with a log entry
+        return Check(rule, reason, "made with a key: no transparency log is proven")
+    return Check(rule, reason, "", "included in a trusted transparency log")
 
 
 def _format(evidence: Evidence, context: Context) -> Check:

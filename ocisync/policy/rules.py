@@ -1,15 +1,16 @@
 """`TrustPolicy` documents as frozen rules.
 
 The same document is a cluster object and a file. Parsing refuses what it does not know at every level, and refuses —
-never ignores — what belongs to the format but is not supported by this version: keyless authorities, attestations,
-`requireTimestamp`, `requireTransparencyLog`. An ignored rule would be a weaker policy than its author wrote.
+never ignores — what belongs to the format but is not supported by this version: attestations. An ignored rule would be
+a weaker policy than its author wrote.
 
     match:           [{repository: exact name, or prefix/* on whole path segments}]
-    authorities:     [{name, key: {pem: …} | {secretRef: {name}}}]
+    authorities:     [{name, key: {pem: …} | {secretRef: {name}}} | {name, keyless: …}]   see `policy.keyless`
     threshold:       how many different authorities must have signed; no default
     formats:         [Bundle]                     repositoryClaim: {mode: Require, remap: []}
     tagClaim:        Require                      annotations:     {}
     rollback:        {monotonic: Sequence, floor: 0, allow: [], maxAge: unset}
+    requireTimestamp, requireTransparencyLog: false   (keyless signatures alone can satisfy them)
     deny:            {digests, keys, revisions}   floor: false, onRevoked: Correct, mode: Enforce
 """
 
@@ -29,6 +30,7 @@ from ocisync.model.ref import parse_reference
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_VERSION, POLICY_KIND, parse_duration
 from ocisync.policy.fields import Fields
+from ocisync.policy.keyless import Keyless, parse_keyless
 
 _MATCHES_COUNT = 100
 _AUTHORITIES_COUNT = 32
@@ -78,12 +80,17 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Someone who may sign. Exactly one of `pem` and `secret` says where the key is; `fingerprint` once it was read."""
+    """Someone who may sign.
+
+    Exactly one of `pem` and `secret` says where the key is, and `fingerprint` is set once it was read; or `keyless`
+    says whose identity it is.
+    """
 
     name: str
     pem: str = ""
     secret: str = ""
     fingerprint: str = ""
+    keyless: Keyless | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +147,15 @@ class TrustRules:
     annotations: tuple[tuple[str, str], ...] = ()
     rollback: Rollback = NO_ROLLBACK_RULES
     deny: Deny = NO_DENY
+    require_timestamp: bool = False
+    require_log: bool = False
     on_revoked: OnRevoked = OnRevoked.CORRECT
     mode: Mode = Mode.ENFORCE
+
+    @property
+    def keyless_only(self) -> bool:
+        """Whether a key can count for nothing here."""
+        return all(authority.keyless is not None for authority in self.authorities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,30 +203,42 @@ def parse_policy(document: JsonObject) -> TrustRules:
         annotations=spec.string_map("annotations"),
         rollback=_rollback(spec),
         deny=_deny(spec),
+        require_timestamp=spec.flag("requireTimestamp"),
+        require_log=spec.flag("requireTransparencyLog"),
         on_revoked=spec.choice("onRevoked", OnRevoked, OnRevoked.CORRECT),
         mode=spec.choice("mode", Mode, Mode.ENFORCE),
     )
     if rules.floor and rules.mode is Mode.WARN:
         raise spec.fail("mode", "Warn contradicts floor: true")
+    _check_reachable(spec, rules)
     return rules
 
 
 def with_fingerprints(rules: TrustRules, fingerprints: Mapping[str, str]) -> TrustRules:
-    """The rules with each authority's key fingerprint filled in.
+    """The rules with the fingerprint of each authority's key or trusted root filled in.
 
     Raises:
-        InvalidInput: if two authorities are one key: a threshold over them would count one signer twice.
+        InvalidInput: if two authorities are one key or one identity: a threshold over them would ask for two and mean
+            one.
     """
-    owner: dict[str, str] = {}
-    for authority in rules.authorities:
-        fingerprint = fingerprints[authority.name]
-        if fingerprint in owner:
-            raise InvalidInput(
-                f"spec.authorities: {owner[fingerprint]!r} and {authority.name!r} are the same key {fingerprint}"
-            )
-        owner[fingerprint] = authority.name
-    filled = tuple(replace(authority, fingerprint=fingerprints[authority.name]) for authority in rules.authorities)
+    filled = tuple(_filled(authority, fingerprints[authority.name]) for authority in rules.authorities)
+    owner: dict[object, str] = {}
+    for authority in filled:
+        signer: object = authority.fingerprint or replace(authority.keyless or _NOBODY, root_ref="")
+        if signer in owner:
+            what = f"key {authority.fingerprint}" if authority.fingerprint else "identity"
+            raise InvalidInput(f"spec.authorities: {owner[signer]!r} and {authority.name!r} are the same {what}")
+        owner[signer] = authority.name
     return replace(rules, authorities=filled)
+
+
+_NOBODY = Keyless("")
+
+
+def _filled(authority: Authority, fingerprint: str) -> Authority:
+    if authority.keyless is not None:
+        return replace(authority, keyless=replace(authority.keyless, root=fingerprint))
+    return replace(authority, fingerprint=fingerprint)
 
 
 def policy_name(document: object) -> str:
@@ -244,12 +270,19 @@ def commit_of(revision: str) -> str:
 
 
 def _refuse_later(spec: Fields) -> None:
-    later = "not supported by this version of ocisync"
     for _, _item in spec.items("attestations", _LIST_COUNT):
-        raise spec.fail("attestations", later)
-    for name in ("requireTimestamp", "requireTransparencyLog"):
-        if spec.flag(name):
-            raise spec.fail(name, later)
+        raise spec.fail("attestations", "not supported by this version of ocisync")
+
+
+def _check_reachable(spec: Fields, rules: TrustRules) -> None:
+    """Refuse what no signature could ever satisfy: the proofs are in keyless signatures, which are bundles."""
+    keyless = sum(authority.keyless is not None for authority in rules.authorities)
+    for name, wanted in (("requireTimestamp", rules.require_timestamp), ("requireTransparencyLog", rules.require_log)):
+        if wanted and keyless < rules.threshold:
+            problem = f"{rules.threshold} authorities are required, and only {keyless} can satisfy it: the keyless ones"
+            raise spec.fail(name, problem)
+    if SignatureFormat.BUNDLE not in rules.formats and len(rules.authorities) - keyless < rules.threshold:
+        raise spec.fail("formats", "keyless signatures are bundles; add Bundle")
 
 
 def _match(spec: Fields) -> tuple[str, ...]:
@@ -297,8 +330,11 @@ def _authorities(spec: Fields) -> tuple[Authority, ...]:
 def _authority(where: str, item: object) -> Authority:
     fields = Fields(item, where, ("name", "key", "keyless"))
     name = fields.text("name")
+    if fields.has("keyless") == fields.has("key"):
+        raise InvalidInput(f"{where}: set exactly one of key, keyless")
     if fields.has("keyless"):
-        raise fields.fail("keyless", "not supported by this version of ocisync", hint="use a key authority")
+        known = ("issuer", "subject", "subjectGlob", "claims", "trustedRootRef")
+        return Authority(name, keyless=parse_keyless(fields.child("keyless", known)))
     key = Fields(fields.raw("key"), f"{where}.key", ("pem", "secretRef"))
     if key.has("pem") == key.has("secretRef"):
         raise InvalidInput(f"{where}.key: set exactly one of pem, secretRef")

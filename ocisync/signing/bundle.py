@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -34,19 +34,29 @@ from ocisync.model.limits import BUNDLE_BYTES
 from ocisync.signing.keys import Signer
 from ocisync.signing.statement import only, pae, statement
 
+_KEY_HINT_FIELDS = frozenset({"hint"})
 _FIELDS = frozenset({"mediaType", "verificationMaterial", "dsseEnvelope"})
 _MATERIAL_FIELDS = frozenset({"publicKey", "tlogEntries", "timestampVerificationData"})
+_CERTIFIED_FIELDS = frozenset({"certificate", "tlogEntries", "timestampVerificationData"})
 _ENVELOPE_FIELDS = frozenset({"payload", "payloadType", "signatures"})
 _SIGNATURE_FIELDS = frozenset({"sig", "keyid"})
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a bundle holds, decoded, not yet verified. `key_hint` is a fingerprint, or empty if there was none."""
+    """What a bundle holds, decoded, not yet verified.
+
+    Attributes:
+        key_hint: a fingerprint; empty if there was none.
+        certificate: DER of the signing certificate; empty if the bundle was made with a key.
+        material: with a certificate, the `verificationMaterial` as it was written.
+    """
 
     payload: bytes
     signature: bytes
     key_hint: str
+    certificate: bytes = b""
+    material: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make(signer: Signer, digest: str, claims: Mapping[str, str]) -> bytes:
@@ -100,7 +110,9 @@ def parse(data: bytes) -> Envelope:
     if "messageSignature" in document:
         raise Malformed("the bundle signs a bare message; only a DSSE envelope is accepted")
     only(document, _FIELDS, "bundle")
-    hint = _hint(document.get("verificationMaterial"))
+    material = _object(document.get("verificationMaterial"), "verificationMaterial")
+    certificate = _certificate(material)
+    hint = "" if certificate else _hint(material)
     envelope = _object(document.get("dsseEnvelope"), "dsseEnvelope")
     only(envelope, _ENVELOPE_FIELDS, "dsseEnvelope")
     if envelope.get("payloadType") != IN_TOTO_PAYLOAD_TYPE:
@@ -113,7 +125,13 @@ def parse(data: bytes) -> Envelope:
     only(signature, _SIGNATURE_FIELDS, "signature")
     if signature.get("keyid"):
         raise Malformed("the signature carries a keyid; cosign refuses it and so do we")
-    return Envelope(strict_base64(envelope.get("payload"), "payload"), strict_base64(signature.get("sig"), "sig"), hint)
+    return Envelope(
+        strict_base64(envelope.get("payload"), "payload"),
+        strict_base64(signature.get("sig"), "sig"),
+        hint,
+        certificate,
+        material if certificate else {},
+    )
 
 
 def strict_base64(text: Any, what: str) -> bytes:
@@ -133,13 +151,21 @@ def strict_base64(text: Any, what: str) -> bytes:
     return data
 
 
-def _hint(material: Any) -> str:
-    material = _object(material, "verificationMaterial")
-    if "certificate" in material or "x509CertificateChain" in material:
-        raise Malformed("signed with a certificate (keyless); only keys are supported by this version")
+def _certificate(material: Mapping[str, Any]) -> bytes:
+    if "x509CertificateChain" in material:
+        raise Malformed("a chain of certificates; a bundle of version 0.3 has one certificate")
+    if "certificate" not in material:
+        return b""
+    only(material, _CERTIFIED_FIELDS, "verificationMaterial")
+    certificate = _object(material["certificate"], "certificate")
+    only(certificate, frozenset({"rawBytes"}), "certificate")
+    return strict_base64(certificate.get("rawBytes"), "certificate")
+
+
+def _hint(material: Mapping[str, Any]) -> str:
     only(material, _MATERIAL_FIELDS, "verificationMaterial")
     public_key = _object(material.get("publicKey"), "publicKey")
-    only(public_key, frozenset({"hint"}), "publicKey")
+    only(public_key, _KEY_HINT_FIELDS, "publicKey")
     hint = public_key.get("hint", "")
     if not isinstance(hint, str):
         raise Malformed("the key hint is no text")

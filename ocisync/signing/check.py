@@ -1,8 +1,8 @@
-"""From bytes to evidence: which known key signed what.
+"""From bytes to evidence: which known key, or whose identity under which trusted root, signed what.
 
-Order for each signature: bounded strict parsing of the wrapping → decode → cryptography with each known key → only
-then is the signed content read, strictly. What an unverified signature says is never shown as a fact; its key hint is
-kept for messages.
+Order for each signature: bounded strict parsing of the wrapping → decode → cryptography with each known key, or of the
+certificate with each trusted root → only then is the signed content read, strictly. What an unverified signature says
+is never shown as a fact; its key hint is kept for messages.
 `examine` never raises, whatever the bytes are: one hostile signature must not hide a good one.
 """
 
@@ -13,36 +13,37 @@ from dataclasses import replace
 
 from ocisync.kit.strictjson import Malformed
 from ocisync.model.descriptor import IN_TOTO_PAYLOAD_TYPE, SIGN_PREDICATE
-from ocisync.model.evidence import Evidence, RawSignature, SignatureFormat
+from ocisync.model.evidence import Evidence, Identity, RawSignature, RootProof, SignatureFormat
 from ocisync.model.limits import BUNDLE_BYTES
 from ocisync.signing import bundle, legacy
+from ocisync.signing.certificate import read_identity
+from ocisync.signing.keyless import prove
 from ocisync.signing.keys import PublicKey
+from ocisync.signing.roots import TrustedRoot
 from ocisync.signing.statement import pae, parse_statement
 
 
-def examine(raw: RawSignature, keys: Sequence[PublicKey], digest: str) -> Evidence:
+def examine(raw: RawSignature, keys: Sequence[PublicKey], digest: str, roots: Sequence[TrustedRoot] = ()) -> Evidence:
     """Examine one signature that was found beside `digest`.
 
-    `problem` of the result is empty in two cases only: a known key signed exactly this digest (`signer` is set), or
-    the signature is well formed and no known key made it (`signer` is empty).
+    `problem` of the result is empty in two cases only: a known key, or an identity that a trusted root accepts, signed
+    exactly this digest (`signer` is set); or the signature is well formed and nobody known made it (`signer` is empty).
     """
     try:
         if raw.format is SignatureFormat.BUNDLE:
-            return _examine_bundle(raw, keys, digest)
+            return _examine_bundle(raw, keys, digest, roots)
         return _examine_legacy(raw, keys, digest)
     except Malformed as error:
         return Evidence(raw.source, raw.format, problem=str(error))
 
 
-def _examine_bundle(raw: RawSignature, keys: Sequence[PublicKey], digest: str) -> Evidence:
+def _examine_bundle(
+    raw: RawSignature, keys: Sequence[PublicKey], digest: str, roots: Sequence[TrustedRoot]
+) -> Evidence:
     envelope = bundle.parse(raw.payload)
-    found = Evidence(raw.source, raw.format, key_hint=envelope.key_hint)
-    signer = _signer(envelope.signature, pae(IN_TOTO_PAYLOAD_TYPE, envelope.payload), keys)
-    if not signer:
-        if envelope.key_hint in {key.fingerprint for key in keys}:
-            return replace(found, problem="it names a trusted key, but that key did not make this signature")
+    found = _examine_certified(raw, envelope, roots) if envelope.certificate else _examine_keyed(raw, envelope, keys)
+    if not found.signer:
         return found
-    found = replace(found, signer=signer)
     try:
         signed = parse_statement(envelope.payload)
     except Malformed as error:
@@ -51,6 +52,32 @@ def _examine_bundle(raw: RawSignature, keys: Sequence[PublicKey], digest: str) -
     if signed.predicate_type != SIGN_PREDICATE:
         return replace(found, problem=f"an attestation ({signed.predicate_type[:200]}), not a signature")
     return _about(found, digest)
+
+
+def _examine_keyed(raw: RawSignature, envelope: bundle.Envelope, keys: Sequence[PublicKey]) -> Evidence:
+    found = Evidence(raw.source, raw.format, key_hint=envelope.key_hint)
+    signer = _signer(envelope.signature, pae(IN_TOTO_PAYLOAD_TYPE, envelope.payload), keys)
+    if not signer and envelope.key_hint in {key.fingerprint for key in keys}:
+        return replace(found, problem="it names a trusted key, but that key did not make this signature")
+    return replace(found, signer=signer)
+
+
+def _examine_certified(raw: RawSignature, envelope: bundle.Envelope, roots: Sequence[TrustedRoot]) -> Evidence:
+    found = Evidence(raw.source, raw.format, certified=True)
+    if not roots:
+        return found
+    stated = read_identity(envelope.certificate)
+    proofs: list[RootProof] = []
+    problem = ""
+    for root in sorted(roots, key=lambda root: root.fingerprint):
+        try:
+            proofs.append(prove(envelope, root))
+        except Malformed as error:
+            problem = problem or str(error)
+    if not proofs:
+        return replace(found, problem=problem)
+    identity = Identity(stated.issuer, stated.subject, stated.claims, tuple(proofs))
+    return replace(found, signer=identity.signer, identity=identity)
 
 
 def _examine_legacy(raw: RawSignature, keys: Sequence[PublicKey], digest: str) -> Evidence:

@@ -114,5 +114,6 @@ def judged(
     """The verdict of policies over signatures found beside the subject's digest."""
     trust = policies if isinstance(policies, TrustSet) else load_policies(policies)
     what = about or subject()
-    evidence = [examine(item, trust.keys_for(what.repository), what.digest) for item in signatures]
+    keys, roots = trust.keys_for(what.repository), trust.roots_for(what.repository)
+    evidence = [examine(item, keys, what.digest, roots) for item in signatures]
     return judge(trust.select(what.repository), evidence, what, now, watermark, truncated=truncated)

@@ -229,12 +229,12 @@ def test_a_broken_policy_refuses_with_its_problem() -> None:
     assert "spec.thresold: unknown field" in verdict.message
 
 
-def test_a_keyless_authority_makes_the_policy_invalid_and_says_so() -> None:
-    keyless = {"name": "actions", "keyless": {"issuer": "https://issuer.example", "subject": "x"}}
+def test_a_file_cannot_say_which_trusted_root_of_a_cluster_it_means() -> None:
+    keyless = {"issuer": "https://issuer.example", "subject": "dev@example.com", "trustedRootRef": {"name": "root"}}
     key = {"name": "ci", "key": {"pem": CI.public.pem}}
-    verdict = judged([policy(authorities=[key, keyless])], bundle_of(CI))
+    verdict = judged([policy(authorities=[key, {"name": "dev", "keyless": keyless}])], bundle_of(CI))
     assert verdict.reason is VerdictReason.INVALID_POLICY
-    assert "spec.authorities[1].keyless: not supported by this version" in verdict.message
+    assert "trustedRootRef 'root' can only be read in a cluster" in verdict.message
 
 
 def test_a_floor_must_allow_too() -> None:

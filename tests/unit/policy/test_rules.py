@@ -128,10 +128,7 @@ def test_a_wrong_value_is_refused(problem: str, changes: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
-        ("spec.authorities[0].keyless", {"authorities": [{"name": "ci", "keyless": {"issuer": "x", "subject": "y"}}]}),
         ("spec.attestations", {"attestations": [{"predicateType": "x"}]}),
-        ("spec.requireTimestamp", {"requireTimestamp": True}),
-        ("spec.requireTransparencyLog", {"requireTransparencyLog": True}),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_and_never_ignored(field: str, changes: dict[str, Any]) -> None:
