@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("push", "Publish a commit's manifests as one signed artifact."),
     "verify": ("verify", "Check an artifact's signatures against keys or a policy."),
     "inspect": ("inspect", "Show what an artifact is, where it came from and who signed it."),
+    "diff": ("diff", "Show what changes between two artifacts or directories, by object and field."),
     "keys": ("keys", "Make and read signing keys."),
     "install": ("install", "Print or apply everything the agent needs in a cluster."),
     "agent": ("agent", "Run the agent that keeps a cluster equal to its artifacts."),
@@ -32,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approve": ("approve", "Approve the held plan of a sync, by its hash."),
     "sandbox": ("sandbox", "Run a registry and a small Kubernetes API on loopback."),
     "demo": ("demo", "See the whole story on the sandbox, in a minute."),
+    "login": ("login", "Log in to a registry, for docker and podman too."),
+    "logout": ("logout", "Forget the login to a registry."),
     "completion": ("completion", "Print the completion script for your shell."),
 }
 

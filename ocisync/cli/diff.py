@@ -1,0 +1,236 @@
+"""`ocisync diff`: what would change, by object and field. Exit code 3 says that something would."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocisync.cli import output, sourceflags
+from ocisync.cli.clock import SystemClock
+from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.cli.sourceflags import source_options
+from ocisync.cli.trustflags import named_trust, trust_options
+from ocisync.model.errors import ExitCode, NotFound, UsageError
+from ocisync.model.ref import parse_reference
+
+if TYPE_CHECKING:
+    from ocisync.flows.compare import Comparison, FileChange, Side
+    from ocisync.manifests.difference import FieldChange, ObjectChange
+
+_SCHEMES = ("oci://", "oci-layout:")
+_SIGNS = {"Added": ("+", "green"), "Removed": ("-", "red"), "Changed": ("~", "yellow"), "Reordered": ("~", "yellow")}
+_LINE_CHARS = 500  # of one value in the text form; `-o json` has all of it
+_BLOCK_LINES = 200
+
+
+@click.command("diff")
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="B")
+@click.option("--path", "below", default="", metavar="DIR", help="Compare what lies below this directory only.")
+@trust_options
+@source_options
+@output_option("text", "json", "yaml", "name")
+@registry_options
+@common_options
+def command(
+    old: str,
+    new: str,
+    below: str,
+    key_files: tuple[str, ...],
+    policy_files: tuple[Path, ...],
+    form: str,
+    quiet: bool,
+    **rest: Any,
+) -> int:
+    """Show what changes from A to B, by object and field: added, removed and changed objects, then other files.
+
+    A and B are references to artifacts, or directories, which are read as `push` would pack them: the committed tree,
+    another commit with --rev, the work tree with --allow-dirty or --no-git. `-` reads manifests from stdin. Comments
+    and the layout of manifests are no differences; values of Secrets are not shown. With --key or --policy, artifacts
+    are verified first.
+
+    \b
+    Examples:
+      ocisync diff oci://registry.example/shop:1.4.0 oci://registry.example/shop:1.5.0
+      ocisync diff oci://registry.example/shop:production deploy/production --key release.pub
+      ocisync diff oci://registry.example/shop:production deploy --allow-dirty --path clusters/eu-1 -o json
+      kubectl kustomize overlays/prod | ocisync diff oci://registry.example/shop:production -
+
+    \b
+    Exit codes: 0 equal · 3 differences · 1 manifests that cannot be read · 2 usage · 4 refused by key or policy
+      5 not found · 6 login missing · 7 registry not reachable
+    """
+    if old == "-" and new == "-":
+        raise UsageError("both sides are stdin", hint="ocisync diff REFERENCE -")
+    from ocisync.flows.compare import compare_sides
+
+    source_flags = sourceflags.taken_from(rest)
+    with output.progress(f"Comparing {old} with {new}", quiet=quiet) as step:
+        sides = []
+        for name in (old, new):
+            step(f"reading {name}")
+            sides.append(_read(name, key_files, policy_files, source_flags, rest))
+        found = compare_sides(sides[0], sides[1], path=below)
+    _check_path(sides, below)
+    if not quiet:
+        _say_what_was_not_verified(sides, named=bool(key_files or policy_files))
+    lines = [*map(_object_name, found.objects), *(f"file {change.path}" for change in found.files)]
+    if form != "name":
+        output.emit(found.as_json(), form, text=lambda: "\n".join(_text(found)))
+    elif lines:
+        output.write("\n".join(map(output.plain, lines)))
+    return int(ExitCode.OK if found.equal else ExitCode.DIFFERENCES)
+
+
+def _read(
+    name: str,
+    key_files: tuple[str, ...],
+    policy_files: tuple[Path, ...],
+    source_flags: dict[str, Any],
+    registry: dict[str, Any],
+) -> Side:
+    from ocisync.flows import compare
+
+    if name == "-" or (not name.startswith(_SCHEMES) and Path(name).exists()):
+        return compare.read_directory(name, sourceflags.source_of(name, source_flags), SystemClock())
+    if name.startswith((".", "/", "~")):
+        raise NotFound(f"no directory {name}")
+    target = parse_reference(name)
+    if not target.tag and not target.digest:
+        raise UsageError(f"{name} names neither a tag nor a digest", hint=f"ocisync list {target.repository}")
+    from ocisync.cli.registry import open_registry
+
+    trusted = named_trust(key_files, policy_files, target.repository)
+    with open_registry(target, **registry) as store:
+        return compare.read_artifact(store, target, trusted, datetime.now(UTC))
+
+
+def _check_path(sides: list[Side], below: str) -> None:
+    from ocisync.manifests.select import files_under
+
+    if below and not any(files_under(side.files, below) for side in sides):
+        raise NotFound(f"--path: neither side has files below {below}")
+
+
+def _say_what_was_not_verified(sides: list[Side], *, named: bool) -> None:
+    if not named and any(side.digest for side in sides):
+        output.note("not verified: the artifacts were read as the registry gave them; name --key or --policy to verify")
+
+
+# Text ---------------------------------------------------------------------------------------------------------------
+
+
+def _object_name(change: ObjectChange) -> str:
+    return str(change.object.id)
+
+
+def _text(found: Comparison) -> Iterator[str]:
+    yield _styled(f"--- {_title(found.old)}", "red")
+    yield _styled(f"+++ {_title(found.new)}", "green")
+    for change in found.objects:
+        yield ""
+        yield from _object_lines(change)
+    if found.files:
+        yield ""
+        yield from map(_file_line, found.files)
+    yield ""
+    counts = found.counts()
+    words = [f"{counts[word]} {word}" for word in ("added", "removed", "changed") if counts[word]]
+    if counts["files"]:
+        words.append(f"{counts['files']} other file{'s' if counts['files'] > 1 else ''}")
+    yield ", ".join(words) if words else "equal"
+    if found.rewritten:
+        count = len(found.rewritten)
+        yield f"({count} manifest{'s' if count > 1 else ''} with other text and equal objects)"
+
+
+def _title(side: Side) -> str:
+    parts = [side.name]
+    if side.digest and side.digest not in side.name:
+        parts.append(side.digest)
+    if side.revision:
+        parts.append(side.revision)
+    return "  ".join(map(output.plain, parts))
+
+
+def _styled(text: str, colour: str) -> str:
+    return output.styled(text, colour, stderr=False)
+
+
+def _file_line(change: FileChange) -> str:
+    sign, colour = _SIGNS[change.action]
+    return _styled(f"{sign} file {output.plain(change.path)}", colour)
+
+
+def _object_lines(change: ObjectChange) -> Iterator[str]:
+    from ocisync.flows.compare import shown
+
+    sign, colour = _SIGNS[change.action]
+    yield _styled(f"{sign} {output.plain(f'{change.object.id}  {change.object.place}')}", colour)
+    for field in shown(change):
+        yield from (f"    {line}" for line in _field_lines(field))
+
+
+def _field_lines(field: FieldChange) -> Iterator[str]:
+    from ocisync.manifests.difference import Action, pointer
+
+    sign, colour = _SIGNS[field.action]
+    head = f"{sign} {output.plain(pointer(field.path))}"
+    before = [] if field.action is Action.ADDED else _value_lines(field.old)
+    after = [] if field.action is Action.REMOVED else _value_lines(field.new)
+    if before == after:  # what splitting into lines or shortening has hidden: an end of line, the end of a long line
+        before, after = ([_tail(json.dumps(value, ensure_ascii=False))] for value in (field.old, field.new))
+    if len(before) <= 1 and len(after) <= 1:
+        values = " → ".join((*before, *after))
+        yield _styled(f"{head}: {values}", colour)
+        return
+    yield _styled(f"{head}:", colour)
+    for number, line in enumerate(_unified(before, after)):
+        if number == _BLOCK_LINES:
+            yield "    … (-o json has all of it)"
+            return
+        yield f"    {line}"
+
+
+def _unified(before: list[str], after: list[str]) -> Iterator[str]:
+    """Lines with what surrounds them, without the headings of files."""
+    for line in difflib.unified_diff(before, after, n=2, lineterm=""):
+        if line.startswith(("--- ", "+++ ")) and len(line) == 4:
+            continue
+        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        yield _styled(line, colour) if colour else line
+
+
+def _value_lines(value: Any) -> list[str]:
+    """A scalar in one line as JSON; text of several lines and structures in as many as they have."""
+    if isinstance(value, str) and "\n" in value:
+        lines = value.splitlines()
+    elif isinstance(value, dict | list) and value:
+        from ocisync.kit import yamlio
+
+        lines = yamlio.dump(_named_items(value)).splitlines()
+    else:
+        lines = [json.dumps(value, ensure_ascii=False)]
+    return [_short(output.plain(line)) for line in lines]
+
+
+def _named_items(value: Any) -> Any:
+    from ocisync.manifests.difference import Item
+
+    if isinstance(value, list) and value and isinstance(value[0], Item):
+        return [str(item) for item in value]
+    return value
+
+
+def _tail(text: str) -> str:
+    return output.plain(text if len(text) <= _LINE_CHARS else f"…{text[-_LINE_CHARS:]} ({len(text)} characters)")
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}… ({len(line)} characters)"
