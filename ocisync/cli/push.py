@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ import click
 from ocisync.cli import jobsummary, output, secrets, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.cli.places import layout_option, open_place, place_of, typed
 from ocisync.cli.sourceflags import source_options
 from ocisync.kit.background import Background
 from ocisync.model.errors import InvalidInput, UsageError
-from ocisync.model.ref import Reference, parse_reference
+from ocisync.model.ref import LAYOUT_SCHEME, Place
 from ocisync.model.spec import parse_duration
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option("--force-tag", is_flag=True, help="Move version tags too, and publish older commits.")
 @click.option("--if-changed", is_flag=True, help="Do nothing if the tags hold equal content, of whatever commit.")
 @click.option("--dry-run", is_flag=True, help="Check, build and compare; write nothing.")
+@layout_option
 @output_option("text", "json", "yaml", "name")
 @registry_options
 @common_options
@@ -83,6 +86,7 @@ def command(
     force_tag: bool,
     if_changed: bool,
     dry_run: bool,
+    stands_for: str,
     form: str,
     quiet: bool,
     **rest: Any,
@@ -104,7 +108,7 @@ def command(
     Exit codes: 0 published or unchanged · 1 findings · 2 usage · 4 refused (dirty tree, immutable tag) · 6 login
       missing · 7 registry not reachable
     """
-    path, targets = _targets(arguments)
+    path, targets = _targets(arguments, stands_for, signed=bool(key_files))
     source_flags = sourceflags.taken_from(rest)
     _publish(path, targets, source_flags, rest, key_files, form, quiet=quiet, options={
         "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
@@ -127,26 +131,26 @@ def _expiry(text: str) -> datetime | None:
         raise UsageError(f"--expires: {text[:40]!r} is beyond the calendar", hint="--expires 720h") from None
 
 
-def _targets(arguments: tuple[str, ...]) -> tuple[str, list[Reference]]:
+def _targets(arguments: tuple[str, ...], stands_for: str, *, signed: bool) -> tuple[str, list[Place]]:
     """Split PATH from the references. All references must be of one repository, and none may name a digest."""
-    first_is_path = not arguments[0].startswith("oci://") and (
+    first_is_path = not arguments[0].startswith(("oci://", LAYOUT_SCHEME)) and (
         len(arguments) > 1 or Path(arguments[0]).exists() or arguments[0] == "-"
     )
     path, texts = (arguments[0], arguments[1:]) if first_is_path else (".", arguments)
     if not texts:
         raise UsageError(f"no reference to push {path} to", hint=f"ocisync push {path} oci://HOST/REPOSITORY:TAG")
-    targets = [parse_reference(text) for text in texts]
+    targets = [place_of(text, stands_for, signed=signed) for text in texts]
     for target in targets:
         if target.digest:
             raise UsageError(f"{target} names a digest: the content decides the digest", hint="name a tag, or nothing")
-        if target.repository != targets[0].repository:
-            raise UsageError(f"one push goes to one repository, not to {targets[0].repository} and {target.repository}")
+        if target.location != targets[0].location:
+            raise UsageError(f"one push goes to one repository, not to {targets[0].location} and {target.location}")
     return path, targets
 
 
 def _publish(
     path: str,
-    targets: list[Reference],
+    targets: list[Place],
     source_flags: dict[str, Any],
     registry: dict[str, Any],
     key_files: tuple[str, ...],
@@ -161,30 +165,29 @@ def _publish(
 
     source = sourceflags.source_of(path, source_flags)
     clock = SystemClock()
-    with output.progress(f"Publishing {targets[0].repository}", quiet=quiet) as step:
+    with output.progress(f"Publishing {targets[0].location}", quiet=quiet) as step:
         step("reading files")
         # Git is another process: while it works, this one imports what speaks to the registry.
         tree = Background(lambda: publish.read_source(source, clock), name="source")
-        from ocisync.cli.registry import open_registry
-
-        store = open_registry(targets[0], **registry)
-        result = publish.publish(
-            publish.PublishRequest(
-                store=store,
-                source=tree.result(),
-                clock=clock,
-                tags=tuple(dict.fromkeys(target.tag for target in targets if target.tag)),
-                signers=signers.result(),
-                progress=lambda stage, message: step(message or stage.value),
-                **options,
+        with open_place(targets[0], registry) as store:
+            result = publish.publish(
+                publish.PublishRequest(
+                    store=store,
+                    source=tree.result(),
+                    clock=clock,
+                    tags=tuple(dict.fromkeys(target.tag for target in targets if target.tag)),
+                    signers=signers.result(),
+                    progress=lambda stage, message: step(message or stage.value),
+                    **options,
+                )
             )
-        )
+    result = replace(result, location=targets[0].location)
     for text in () if quiet else (*map(str, result.warnings), *result.notes):
         output.warning_text(text)
     output.emit(result.as_json(), form, name=result.reference, text=lambda: _text(result))
     jobsummary.tell(result, source.environ)
     if not quiet and form == "text":
-        _suggest(result)
+        _suggest(result, targets[0])
 
 
 def _signers(key_files: tuple[str, ...]) -> Background[tuple[Signer, ...]]:
@@ -214,10 +217,11 @@ def _text(result: PublishResult) -> str:
     return "\n".join(lines)
 
 
-def _suggest(result: PublishResult) -> None:
+def _suggest(result: PublishResult, target: Place) -> None:
     tag = next((name for name in result.tags if not name.startswith("sha-")), "")
-    name = f"{result.repository}:{tag}" if tag else result.reference
+    name = typed(replace(target, tag=tag, digest="" if tag else result.digest))
+    named = f" --as {target.repository}" if target.repository != target.location else ""
     if not result.signatures:
         output.hint_text("add --sign-key FILE (make one with: ocisync keys generate NAME)")
     else:
-        output.hint_text(f"ocisync verify oci://{name} --key FILE.pub")
+        output.hint_text(f"ocisync verify {name} --key FILE.pub{named}")

@@ -119,6 +119,7 @@ class PublishResult:
         tags: point to `digest` now (would, in a dry run).
         content_digest: of the uncompressed content: equal for equal files.
         unchanged: everything was there already; nothing was uploaded, signed or tagged.
+        location: where it is, if not in `repository` itself: a layout that stands for it.
         warnings: to be shown; no reason to stop.
     """
 
@@ -135,11 +136,12 @@ class PublishResult:
     files: int
     layer_bytes: int
     dry_run: bool = False
+    location: str = ""
 
     @property
     def reference(self) -> str:
         """The artifact by digest."""
-        return f"{self.repository}@{self.digest}"
+        return f"{self.location or self.repository}@{self.digest}"
 
     def as_json(self) -> dict[str, object]:
         """The form that scripts read."""
