@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("push", "Publish a commit's manifests as one signed artifact."),
     "verify": ("verify", "Check an artifact's signatures against keys or a policy."),
     "inspect": ("inspect", "Show what an artifact is, where it came from and who signed it."),
+    "list": ("list", "List the tags of a repository, newest version first."),
     "diff": ("diff", "Show what changes between two artifacts or directories, by object and field."),
     "keys": ("keys", "Make and read signing keys."),
     "install": ("install", "Print or apply everything the agent needs in a cluster."),

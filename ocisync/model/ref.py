@@ -30,6 +30,9 @@ _SEMVER = re.compile(
 )
 
 
+_RESERVED = re.compile(r"sha256-[0-9a-f]{64}(?:\..*)?\Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A repository with an optional tag and an optional digest. `repository` is `host/path`."""
@@ -191,6 +194,11 @@ def check_tag(tag: str, reference: str = "") -> str:
 def is_tag(text: str) -> bool:
     """Tell whether a text is a legal OCI tag."""
     return _TAG.match(text) is not None
+
+
+def is_reserved_tag(tag: str) -> bool:
+    """Tell whether registries and cosign keep here what belongs to a digest: referrers, signatures, attestations."""
+    return _RESERVED.match(tag) is not None
 
 
 def is_semver_tag(tag: str) -> bool:
