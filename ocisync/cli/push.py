@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import jobsummary, output, secrets, sourceflags
+from ocisync.cli import jobsummary, output, schemaflags, secrets, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, typed
+from ocisync.cli.schemaflags import schema_options
 from ocisync.cli.sourceflags import source_options
 from ocisync.kit.background import Background
 from ocisync.model.errors import InvalidInput, UsageError
@@ -64,6 +65,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     metavar="NAMESPACE/NAME",
     help="A Secret that may be published readable.",
 )
+@schema_options
 @click.option(
     "--profile", type=click.Choice(["oci", "flux"]), default="oci", show_default=True, help="Media types to write."
 )
@@ -94,8 +96,8 @@ def command(
     """Publish the manifests of one commit as one signed, immutable artifact.
 
     PATH (default: the current directory) is read from the committed tree, never from the work tree; `-` reads
-    manifests from stdin. Everything is checked before anything is uploaded. Several references of one repository
-    set several tags; `sha-<commit>` is always added. The same commit again uploads nothing.
+    manifests from stdin. Everything is checked as `validate` checks it before anything is uploaded. Several references
+    of one repository set several tags; `sha-<commit>` is always added. The same commit again uploads nothing.
 
     \b
     Examples:
@@ -110,10 +112,11 @@ def command(
     """
     path, targets = _targets(arguments, stands_for, signed=bool(key_files))
     source_flags = sourceflags.taken_from(rest)
+    schema = schemaflags.taken_from(rest)
     _publish(path, targets, source_flags, rest, key_files, form, quiet=quiet, options={
         "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
         "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
-        "if_changed": if_changed, "dry_run": dry_run,
+        "schema": schema, "if_changed": if_changed, "dry_run": dry_run,
     })  # fmt: skip
 
 

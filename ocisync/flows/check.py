@@ -19,6 +19,25 @@ from ocisync.model.tree import TreeFile
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """Files that are judged together.
+
+    Attributes:
+        files: paths are those inside an artifact.
+        prefix: what findings put before these paths, so that they name files as the user does.
+        name: what findings call the only file, whatever its path.
+        lenient: pass over a `kustomization.yaml` or `Chart.yaml`; for files that were named one by one.
+        findings: what reading them told already.
+    """
+
+    files: tuple[TreeFile, ...]
+    prefix: str = ""
+    name: str = ""
+    lenient: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaOptions:
     """How objects are held against schemas.
 
@@ -30,7 +49,7 @@ class SchemaOptions:
     """
 
     release: str = ""
-    definitions: tuple[TreeFile, ...] = ()
+    definitions: tuple[Unit, ...] = ()
     strict_kinds: bool = False
     more: Callable[[], Iterable[JsonObject]] | None = None
 
@@ -43,21 +62,6 @@ class Checked:
     files: int
     errors: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Files that are judged together.
-
-    Attributes:
-        files: paths are those inside an artifact.
-        prefix: what findings put before these paths, so that they name files as the user does.
-        lenient: pass over a `kustomization.yaml` or `Chart.yaml`; for files that were named one by one.
-    """
-
-    files: tuple[TreeFile, ...]
-    prefix: str = ""
-    lenient: bool = False
 
 
 def check_files(
@@ -84,7 +88,7 @@ def check_units(
     warnings: list[Finding] = []
     for unit, tree in zip(units, parsed, strict=True):
         report = validate.check(tree.objects, unit.files, allow_plain_secrets=allow_plain_secrets, catalog=catalog)
-        errors.extend(_named(unit, (*tree.findings, *report.errors)))
+        errors.extend(_named(unit, (*unit.findings, *tree.findings, *report.errors)))
         warnings.extend(_named(unit, report.warnings))
     return Checked(
         sum(len(tree.objects) for tree in parsed),
@@ -95,9 +99,9 @@ def check_units(
 
 
 def _named(unit: Unit, findings: Iterable[Finding]) -> Iterable[Finding]:
-    if not unit.prefix:
+    if not unit.prefix and not unit.name:
         return findings
-    return (replace(finding, file=unit.prefix + finding.file) for finding in findings)
+    return (replace(finding, file=unit.name or unit.prefix + finding.file) for finding in findings)
 
 
 def _define(catalog: Catalog, parsed: Sequence[ParsedTree]) -> None:
@@ -111,17 +115,18 @@ def open_catalog(schema: SchemaOptions) -> Catalog:
     """Schemas as the options want them. Raises as `check_files`."""
     catalog = Catalog(parse_release(schema.release), strict_kinds=schema.strict_kinds, more=schema.more)
     findings: list[Finding] = []
-    for file in schema.definitions:
-        tree = read_tree((file,), lenient=True)
-        findings.extend(tree.findings)
+    for unit in schema.definitions:
+        tree = read_tree(unit.files, lenient=True)
         found = [item for item in tree.objects if is_definition(item)]
-        if not found and not tree.findings:
+        problems = [*tree.findings]
+        if not found and not problems:
             text = "holds no CustomResourceDefinition of apiextensions.k8s.io/v1"
-            findings.append(Finding(file.path, 0, 0, text, Rule.BAD_DEFINITION))
+            problems.append(Finding(unit.name, 0, 0, text, Rule.BAD_DEFINITION))
         for item in found:
-            findings.extend(
-                Finding(item.file, item.line, 0, problem.message, problem.rule) for problem in catalog.define(item.body)
-            )
+            problems += [
+                Finding(item.file, item.line, 0, told.message, told.rule) for told in catalog.define(item.body)
+            ]
+        findings.extend(_named(unit, problems))
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise InvalidInput(f"--schema: {findings[0]}{more}", findings=tuple(findings))

@@ -19,9 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from ocisync.flows import publishtags, sign
+from ocisync.flows.check import SchemaOptions, check_files
 from ocisync.flows.publishtags import Current, Wanted
-from ocisync.manifests.parse import raise_findings, read_tree
-from ocisync.manifests.validate import check
+from ocisync.manifests.parse import raise_findings
 from ocisync.model import limits
 from ocisync.model.artifact import ArtifactManifest
 from ocisync.model.clock import Clock
@@ -89,6 +89,7 @@ class PublishRequest:
         annotations: for the manifest, besides created, revision and source.
         claims: signed besides our own.
         expires: when the signature stops to count.
+        schema: how objects are held against the schemas of their kinds; None: not at all.
         force_tag: let typed tags change that would not.
         if_changed: do nothing if the typed tags already have equal content, of whatever commit.
         dry_run: check, build and compare, and write nothing.
@@ -105,6 +106,7 @@ class PublishRequest:
     profile: str = Profile.OCI
     legacy_signature: bool = False
     allow_plain_secrets: tuple[str, ...] = ()
+    schema: SchemaOptions | None = None
     force_tag: bool = False
     if_changed: bool = False
     dry_run: bool = False
@@ -220,7 +222,7 @@ class _Publisher:
         wanted = publishtags.wanted_tags(request.tags, tree.provenance)
         publishtags.check_time(tree.provenance, self._now)
         self._progress(Step.CHECK, f"checking {len(tree.files)} files")
-        objects, warnings = _check_tree(tree, request.allow_plain_secrets)
+        objects, warnings = _check_tree(tree, request)
         self._progress(Step.PACK, f"packing {objects} objects")
         built = build(tree, annotations=request.annotations, profile=request.profile)
 
@@ -442,13 +444,12 @@ class _Publisher:
                 )
 
 
-def _check_tree(tree: SourceTree, allow_plain_secrets: tuple[str, ...]) -> tuple[int, tuple[Finding, ...]]:
-    parsed = read_tree(tree.files)
-    report = check(parsed.objects, tree.files, allow_plain_secrets=allow_plain_secrets)
-    raise_findings((*parsed.findings, *report.errors))
-    if not parsed.objects:
+def _check_tree(tree: SourceTree, request: PublishRequest) -> tuple[int, tuple[Finding, ...]]:
+    checked = check_files(tree.files, allow_plain_secrets=request.allow_plain_secrets, schema=request.schema)
+    raise_findings(checked.errors)
+    if not checked.objects:
         raise _nothing_to_publish(tree)
-    return len(parsed.objects), report.warnings
+    return checked.objects, checked.warnings
 
 
 def _nothing_to_publish(tree: SourceTree) -> InvalidInput:
