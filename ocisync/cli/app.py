@@ -22,6 +22,7 @@ from ocisync.model.errors import ExitCode, Interrupted, OcisyncError
 # name → (module, one line of help). The order is that of a user's way through the product.
 COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("push", "Publish a commit's manifests as one signed artifact."),
+    "validate": ("validate", "Check manifests as push checks them, offline."),
     "verify": ("verify", "Check an artifact's signatures against keys or a policy."),
     "inspect": ("inspect", "Show what an artifact is, where it came from and who signed it."),
     "list": ("list", "List the tags of a repository, newest version first."),
