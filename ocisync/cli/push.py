@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import jobsummary, output, schemaflags, secrets, sourceflags
+from ocisync.cli import jobsummary, output, pushwatch, schemaflags, secrets, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, typed
+from ocisync.cli.pushwatch import WatchFlags, watch_options
 from ocisync.cli.schemaflags import schema_options
 from ocisync.cli.sourceflags import source_options
 from ocisync.kit.background import Background
@@ -21,7 +24,7 @@ from ocisync.model.ref import LAYOUT_SCHEME, Place
 from ocisync.model.spec import parse_duration
 
 if TYPE_CHECKING:
-    from ocisync.flows.publish import PublishResult
+    from ocisync.flows.publish import PublishResult, Source
     from ocisync.signing.keys import Signer
 
 
@@ -72,6 +75,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option("--force-tag", is_flag=True, help="Move version tags too, and publish older commits.")
 @click.option("--if-changed", is_flag=True, help="Do nothing if the tags hold equal content, of whatever commit.")
 @click.option("--dry-run", is_flag=True, help="Check, build and compare; write nothing.")
+@watch_options
 @layout_option
 @output_option("text", "json", "yaml", "name")
 @registry_options
@@ -105,15 +109,18 @@ def command(
       ocisync push oci://ghcr.io/acme/shop:staging --sign-key env://RELEASE_KEY -o json
       ocisync push deploy oci://registry.example/shop:1.4.0 oci://registry.example/shop:production --sign-key k
       helm template shop ./chart | ocisync push - oci://localhost:5000/shop:dev --revision local --sign-key dev.key
+      ocisync push deploy oci://localhost:5000/shop:dev --watch --reconcile apps/shop
 
     \b
     Exit codes: 0 published or unchanged · 1 findings · 2 usage · 4 refused (dirty tree, immutable tag) · 6 login
       missing · 7 registry not reachable
     """
-    path, targets = _targets(arguments, stands_for, signed=bool(key_files))
+    watch = pushwatch.taken_from(rest)
+    path, targets = _targets(arguments, stands_for, signed=bool(key_files) or watch.watch)
     source_flags = sourceflags.taken_from(rest)
     schema = schemaflags.taken_from(rest)
-    _publish(path, targets, source_flags, rest, key_files, form, quiet=quiet, options={
+    pushwatch.check(watch, path, targets, source_flags, with_key=bool(key_files), force_tag=force_tag)
+    _publish(path, targets, source_flags, rest, key_files, form, watch, quiet=quiet, options={
         "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
         "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
         "schema": schema, "if_changed": if_changed, "dry_run": dry_run,
@@ -158,39 +165,55 @@ def _publish(
     registry: dict[str, Any],
     key_files: tuple[str, ...],
     form: str,
+    watch: WatchFlags,
     *,
     quiet: bool,
     options: dict[str, Any],
 ) -> None:
     # Opening an encrypted key takes a fifth of a second of pure computing: as long as all that is done meanwhile.
     signers = _signers(key_files)
-    from ocisync.flows import publish
-
+    if watch.watch:
+        once = partial(_push_once, targets, registry, options)
+        pushwatch.run(watch, path, source_flags, signers.result(), once, form, quiet=quiet)
+        return
     source = sourceflags.source_of(path, source_flags)
-    clock = SystemClock()
     with output.progress(f"Publishing {targets[0].location}", quiet=quiet) as step:
-        step("reading files")
-        # Git is another process: while it works, this one imports what speaks to the registry.
-        tree = Background(lambda: publish.read_source(source, clock), name="source")
-        with open_place(targets[0], registry) as store:
-            result = publish.publish(
-                publish.PublishRequest(
-                    store=store,
-                    source=tree.result(),
-                    clock=clock,
-                    tags=tuple(dict.fromkeys(target.tag for target in targets if target.tag)),
-                    signers=signers.result(),
-                    progress=lambda stage, message: step(message or stage.value),
-                    **options,
-                )
-            )
-    result = replace(result, location=targets[0].location)
+        result = _push_once(targets, registry, options, source, signers, step)
     for text in () if quiet else (*map(str, result.warnings), *result.notes):
         output.warning_text(text)
     output.emit(result.as_json(), form, name=result.reference, text=lambda: _text(result))
     jobsummary.tell(result, source.environ)
     if not quiet and form == "text":
         _suggest(result, targets[0])
+
+
+def _push_once(
+    targets: list[Place],
+    registry: dict[str, Any],
+    options: dict[str, Any],
+    source: Source,
+    signers: Background[tuple[Signer, ...]] | tuple[Signer, ...],
+    step: Callable[[str], None],
+) -> PublishResult:
+    from ocisync.flows import publish
+
+    clock = SystemClock()
+    step("reading files")
+    # Git is another process: while it works, this one imports what speaks to the registry.
+    tree = Background(lambda: publish.read_source(source, clock), name="source")
+    with open_place(targets[0], registry) as store:
+        result = publish.publish(
+            publish.PublishRequest(
+                store=store,
+                source=tree.result(),
+                clock=clock,
+                tags=tuple(dict.fromkeys(target.tag for target in targets if target.tag)),
+                signers=signers if isinstance(signers, tuple) else signers.result(),
+                progress=lambda stage, message: step(message or stage.value),
+                **options,
+            )
+        )
+    return replace(result, location=targets[0].location)
 
 
 def _signers(key_files: tuple[str, ...]) -> Background[tuple[Signer, ...]]:

@@ -10,7 +10,7 @@ import click
 from ocisync.cli import output
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import cluster_options, common_options
-from ocisync.cli.syncs import Syncs, conditions, namespace_option, ready_word
+from ocisync.cli.syncs import Syncs, came_to_an_end, conditions, namespace_option
 from ocisync.model.errors import ExitCode, Unavailable
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import REQUESTED_AT
@@ -59,7 +59,7 @@ def command(
         while time.monotonic() < deadline:
             sync = syncs.one(namespace, name)
             if (sync.get("status") or {}).get("lastHandledReconcileAt") == wanted:
-                code = _verdict(sync)
+                code = came_to_an_end(sync)
                 if code is not None:
                     return _say(sync, code, quiet=quiet)
                 step(str((conditions(sync).get("Ready") or {}).get("message") or ""))
@@ -68,17 +68,6 @@ def command(
         f"{namespace}/{name} is not Ready after {wait_timeout:.0f} s",
         hint=f"ocisync status {name} --namespace {namespace}; is an agent running?",
     )
-
-
-def _verdict(sync: JsonObject) -> ExitCode | None:
-    """The exit code, once the agent has come to an end."""
-    found = conditions(sync)
-    if ready_word(sync) == "True":
-        return ExitCode.OK
-    if (found.get("Stalled") or {}).get("status") == "True":
-        refused = (found.get("Verified") or {}).get("status") == "False"
-        return ExitCode.REFUSED if refused else ExitCode.FAILED
-    return None
 
 
 def _say(sync: JsonObject, code: ExitCode, *, quiet: bool) -> int:

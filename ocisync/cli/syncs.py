@@ -15,7 +15,7 @@ from ocisync.agent.status import sync_path
 from ocisync.cluster import client
 from ocisync.cluster.client import MERGE_PATCH, Cluster, Response, segment
 from ocisync.model.clock import parse_rfc3339
-from ocisync.model.errors import AccessDenied, ClusterRefused, NotFound, Unavailable
+from ocisync.model.errors import AccessDenied, ClusterRefused, ExitCode, NotFound, Unavailable
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_GROUP
 
@@ -77,6 +77,17 @@ def ready_word(sync: JsonObject) -> str:
     if found is None or (sync.get("status") or {}).get("observedGeneration") != sync["metadata"].get("generation"):
         return "Unknown"
     return str(found.get("status"))
+
+
+def came_to_an_end(sync: JsonObject) -> ExitCode | None:
+    """What a reconciliation came to, as an exit code; None while the agent is at it."""
+    found = conditions(sync)
+    if ready_word(sync) == "True":
+        return ExitCode.OK
+    if (found.get("Stalled") or {}).get("status") == "True":
+        refused = (found.get("Verified") or {}).get("status") == "False"
+        return ExitCode.REFUSED if refused else ExitCode.FAILED
+    return None
 
 
 def age(sync: JsonObject, now: datetime) -> str:

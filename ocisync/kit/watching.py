@@ -57,14 +57,17 @@ class Watcher:
         """Whether something changed since the last `wait` that said so."""
         return self._changed.is_set()
 
-    def wait(self, seconds: float | None = None) -> bool:
+    def wait(self, seconds: float | None = None, *, keep: bool = False) -> bool:
         """Wait for a change, at most `seconds`; tell whether there was one. Interruptible by signals.
+
+        With `keep`, the change is not taken: the next `wait` tells of it as well.
 
         Raises:
             RuntimeError: the watching thread died.
         """
         found = self._changed.wait(seconds)
-        self._changed.clear()
+        if not keep:
+            self._changed.clear()
         if self._error is not None:
             raise RuntimeError(f"watching {self._directory} failed") from self._error
         return found
