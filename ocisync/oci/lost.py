@@ -10,6 +10,8 @@ from ocisync.model.errors import AccessDenied, OcisyncError, Unavailable
 from ocisync.oci.failures import PROXY_LOGIN_HINT, quoted
 from ocisync.oci.retry import Transient
 
+# What a server's TLS says of a missing or unknown client certificate; old ones say only that they do not want to.
+_REFUSED_CERTIFICATE = re.compile(r"CERTIFICATE_REQUIRED|ALERT_\w*(?:CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)")
 _TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
@@ -33,8 +35,10 @@ def connection_failure(error: Exception, host: str, proxy: str, connect_s: float
             hint="pass its authority with --ca-file FILE",
             reason="TLSFailed",
         )
-    if "CERTIFICATE_REQUIRED" in text or "HANDSHAKE_FAILURE" in text:
-        return AccessDenied(f"{host} wants a client certificate", hint="pass --cert-file FILE and --key-file FILE")
+    if _REFUSED_CERTIFICATE.search(text):
+        return AccessDenied(
+            f"{host} wants a client certificate that it trusts", hint="pass --cert-file FILE and --key-file FILE"
+        )
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "record layer failure" in text:
         return OcisyncError(f"{host} does not speak TLS", hint="use --plain-http if that is meant", reason="TLSFailed")
     if proxy and "ProxyError" in names:

@@ -22,7 +22,7 @@ class RegistryOptions:
     """Options of one registry connection.
 
     Attributes:
-        plain_http: True: http; False: https; None: http for loopback names only.
+        plain_http: True: http; False: https; None: http for loopback names only, and not where certificates are named.
         ca_file: PEM file of authorities trusted in addition to the system's.
         client_cert: certificate and key files, shown to the registry alone.
         creds: `USER:PASSWORD`; secret.

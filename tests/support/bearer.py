@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tests.support import pki
@@ -41,8 +42,9 @@ class TokenServer:
     """Gives tokens over plain HTTP on loopback; start it with ``with``.
 
     ``users`` maps names to passwords. ``pull_only`` users get pull where they ask for more, and
-    anonymous clients get pull when ``anonymous_pull`` is set. ``lifetime_s`` is told to clients as
-    ``expires_in`` (the registry allows a minute of clock difference).
+    anonymous clients get pull when ``anonymous_pull`` is set. ``identities`` maps refresh tokens to names.
+    Tokens end after ``lifetime_s``; ``claimed_s`` is what clients are told, if that is to differ. The
+    registry allows a minute of clock difference, so a lifetime of -59 is a token that is good for a second.
     """
 
     directory: Path
@@ -50,15 +52,19 @@ class TokenServer:
     pull_only: frozenset[str] = frozenset()
     anonymous_pull: bool = False
     lifetime_s: int = 300
+    claimed_s: int = 0
+    algorithm: Literal["ES256", "RS256"] = "ES256"
+    identities: Mapping[str, str] = field(default_factory=dict)
     requests: list[TokenRequest] = field(default_factory=list)
-    _key: ec.EllipticCurvePrivateKey = field(init=False)
+    issued: list[str] = field(default_factory=list)
+    _key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = field(init=False)
     _certificate: x509.Certificate = field(init=False)
     _server: ThreadingHTTPServer = field(init=False)
 
     def __post_init__(self) -> None:
-        pair = pki.Authority("ocisync-test-tokens").client("token-signer")
+        pair = pki.Authority("ocisync-test-tokens").client("token-signer", algorithm=self.algorithm)
         key = serialization.load_pem_private_key(pair.key, password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
         self._key = key
         self._certificate = x509.load_pem_x509_certificate(pair.certificate)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -94,18 +100,25 @@ class TokenServer:
         return granted
 
     def token(self, user: str, scopes: tuple[str, ...]) -> str:
-        """A signed token (ES256, with the certificate in the header)."""
+        """A signed token, with the certificate in its header."""
         now = int(time.time())
         der = self._certificate.public_bytes(serialization.Encoding.DER)
-        header = {"typ": "JWT", "alg": "ES256", "x5c": [base64.b64encode(der).decode()]}
+        header = {"typ": "JWT", "alg": self.algorithm, "x5c": [base64.b64encode(der).decode()]}
         claims = {
             "iss": ISSUER, "sub": user, "aud": SERVICE, "jti": secrets.token_hex(8),
-            "iat": now, "nbf": now - 5, "exp": now + self.lifetime_s,
+            "iat": now, "nbf": now - 300, "exp": now + self.lifetime_s,
             "access": self.grant(user, scopes),
         }  # fmt: skip
         signed = f"{_part(json.dumps(header).encode())}.{_part(json.dumps(claims).encode())}"
-        r, s = decode_dss_signature(self._key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-        return f"{signed}.{_part(r.to_bytes(32) + s.to_bytes(32))}"
+        token = f"{signed}.{_part(self._sign(signed.encode()))}"
+        self.issued.append(token)
+        return token
+
+    def _sign(self, data: bytes) -> bytes:
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)
 
     def _may(self, user: str, action: str) -> bool:
         if not user:
@@ -121,9 +134,22 @@ def _handler(server: TokenServer) -> type[BaseHTTPRequestHandler]:
             if user is None:
                 self._answer(401, {"errors": [{"code": "UNAUTHORIZED", "message": "wrong user or password"}]})
                 return
-            scopes = tuple(scope for value in query.get("scope", []) for scope in value.split(" "))
+            self._give(user, query.get("scope", []))
+
+        def do_POST(self) -> None:
+            text = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+            form = dict(urllib.parse.parse_qsl(text))
+            user = server.identities.get(form.get("refresh_token", ""))
+            if form.get("grant_type") != "refresh_token" or not form.get("client_id") or user is None:
+                self._answer(400, {"error": "invalid_grant", "error_description": "unknown refresh token"})
+                return
+            self._give(user, [form.get("scope", "")])
+
+        def _give(self, user: str, wanted: list[str]) -> None:
+            scopes = tuple(scope for value in wanted for scope in value.split(" ") if scope)
             server.requests.append(TokenRequest(user, scopes))
-            self._answer(200, {"token": server.token(user, scopes), "expires_in": server.lifetime_s})
+            told = server.claimed_s or server.lifetime_s
+            self._answer(200, {"token": server.token(user, scopes), "expires_in": told})
 
         def _user(self) -> str | None:
             kind, _, value = self.headers.get("Authorization", "").partition(" ")

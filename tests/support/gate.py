@@ -184,7 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in _HOP and name.lower() != "authorization":
+                ours = name.lower() == "authorization" and bool(self.gate.auth.accounts)
+                if name.lower() not in _HOP and not ours:
                     upstream.putheader(name, value)
             upstream.endheaders()
             while length:

@@ -57,12 +57,19 @@ class Authority:
         names = [_general_name(host) for host in hosts]
         return self._issue(_name(hosts[0]), ExtendedKeyUsageOID.SERVER_AUTH, names)
 
-    def client(self, user: str, groups: Sequence[str] = ()) -> Pair:
-        """A certificate that Kubernetes reads as this user in these groups."""
-        return self._issue(_name(user, groups), ExtendedKeyUsageOID.CLIENT_AUTH, [])
+    def client(self, user: str, groups: Sequence[str] = (), *, algorithm: str = "ES256") -> Pair:
+        """A certificate that Kubernetes reads as this user in these groups; RS256 asks for an RSA key."""
+        return self._issue(_name(user, groups), ExtendedKeyUsageOID.CLIENT_AUTH, [], rsa_key=algorithm == "RS256")
 
-    def _issue(self, subject: x509.Name, use: x509.ObjectIdentifier, names: list[x509.GeneralName]) -> Pair:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def _issue(
+        self,
+        subject: x509.Name,
+        use: x509.ObjectIdentifier,
+        names: list[x509.GeneralName],
+        *,
+        rsa_key: bool = False,
+    ) -> Pair:
+        key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
         builder = (
             _builder(subject, self._name, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -100,7 +107,9 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,21 +38,31 @@ class Login:
 BASIC_LOGIN = Login("tester", "correct horse", "$2b$05$ocisyncTestSaltForUseeK6Lv1mjguajcCo2mB/DPXyV7IjG0lxq")
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The server's certificate and key; with ``clients``, only callers with a certificate of that authority."""
+
+    certificate: Path
+    key: Path
+    clients: Path | None = None
+
+
 class Registry:
     """A registry process; subclasses know the command line."""
 
     server: ClassVar[str]
     referrers_api: ClassVar[bool]
 
-    def __init__(self, binary: Path, directory: Path) -> None:
+    def __init__(self, binary: Path, directory: Path, *, tls: Tls | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self.tls = tls
         self.port = free_port()
         self.process = Server(self.server, self._command(binary), directory, self._environment())
 
     @property
     def host(self) -> str:
-        """HOST:PORT, the first part of references; plain HTTP."""
+        """HOST:PORT, the first part of references; plain HTTP unless it has TLS."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -77,7 +88,10 @@ class Registry:
         self.process.thaw()
 
     def answers(self) -> bool:
-        """Whether /v2/ answers as a registry (401 counts: a login is wanted)."""
+        """Whether /v2/ answers as a registry (401 counts: a login is wanted). With TLS: whether it listens."""
+        if self.tls is not None:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2.0):
+                return True
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2.0)
         try:
             connection.request("GET", "/v2/")
@@ -105,6 +119,7 @@ class Olareg(Registry):
             str(binary), "serve", "--addr", "127.0.0.1", "--port", str(self.port),
             "--store-type", "dir", "--dir", str(storage), "--api-delete", "--api-blob-delete",
             "--api-push",
+            *(["--tls-cert", str(self.tls.certificate), "--tls-key", str(self.tls.key)] if self.tls else []),
         ]  # fmt: skip
 
 
@@ -121,10 +136,11 @@ class Distribution(Registry):
         *,
         login: Login | None = None,
         tokens: bearer.TokenServer | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._login = login
         self._tokens = tokens
-        super().__init__(binary, directory)
+        super().__init__(binary, directory, tls=tls)
 
     def _command(self, binary: Path) -> list[str]:
         config = self.directory / "config.json"  # JSON is YAML
@@ -142,6 +158,10 @@ class Distribution(Registry):
             },
             "http": {"addr": self.host, "secret": "only-for-tests"},
         }
+        if self.tls is not None:
+            tls = {"certificate": str(self.tls.certificate), "key": str(self.tls.key)}
+            clients = {"clientcas": [str(self.tls.clients)]} if self.tls.clients else {}
+            config["http"] = {"addr": self.host, "secret": "only-for-tests", "tls": {**tls, **clients}}
         if self._login is not None:
             path = self.directory / "htpasswd"
             path.write_text(self._login.htpasswd)
