@@ -22,10 +22,13 @@ from ocisync.model.errors import ExitCode, Interrupted, OcisyncError
 # name → (module, one line of help). The order is that of a user's way through the product.
 COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("push", "Publish a commit's manifests as one signed artifact."),
+    "sign": ("sign", "Sign an artifact that is in the registry already."),
     "validate": ("validate", "Check manifests as push checks them, offline."),
     "verify": ("verify", "Check an artifact's signatures against keys or a policy."),
     "inspect": ("inspect", "Show what an artifact is, where it came from and who signed it."),
     "list": ("list", "List the tags of a repository, newest version first."),
+    "tag": ("tag", "Point tags to an artifact, signed for them: promotion and rollback."),
+    "promote": ("tag", "The same as tag."),
     "diff": ("diff", "Show what changes between two artifacts or directories, by object and field."),
     "keys": ("keys", "Make and read signing keys."),
     "install": ("install", "Print or apply everything the agent needs in a cluster."),

@@ -7,7 +7,6 @@ themselves, and nothing is verified.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,13 +14,12 @@ from fnmatch import fnmatchcase
 from ocisync.kit.pool import map_bounded
 from ocisync.model.descriptor import CREATED, REVISION
 from ocisync.model.errors import NotFound, Refused
-from ocisync.model.ref import is_reserved_tag
+from ocisync.model.ref import is_commit_tag, is_reserved_tag
 from ocisync.model.semver import Range, newest_first
 from ocisync.oci.documents import parse_json
 from ocisync.oci.store import Store
 
 _WORKERS = 8
-_COMMIT_TAG = re.compile(r"sha-[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def choose(names: Iterable[str], query: Query) -> list[str]:
         return versions
     known = set(versions)
     others = sorted(name for name in matching if name not in known)
-    return versions + sorted(others, key=lambda name: (is_reserved_tag(name), _COMMIT_TAG.match(name) is not None))
+    return versions + sorted(others, key=lambda name: (is_reserved_tag(name), is_commit_tag(name)))
 
 
 def _details(store: Store, name: str) -> Tag:

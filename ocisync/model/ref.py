@@ -30,6 +30,7 @@ _SEMVER = re.compile(
 )
 
 
+_COMMIT_TAG = re.compile(r"sha-[0-9a-f]{12}\Z")
 _RESERVED = re.compile(r"sha256-[0-9a-f]{64}(?:\..*)?\Z")
 
 
@@ -194,6 +195,11 @@ def check_tag(tag: str, reference: str = "") -> str:
 def is_tag(text: str) -> bool:
     """Tell whether a text is a legal OCI tag."""
     return _TAG.match(text) is not None
+
+
+def is_commit_tag(tag: str) -> bool:
+    """Tell whether a tag is one that a push adds for its commit; it never moves either."""
+    return _COMMIT_TAG.match(tag) is not None
 
 
 def is_reserved_tag(tag: str) -> bool:

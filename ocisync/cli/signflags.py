@@ -1,0 +1,86 @@
+"""Flags of commands that sign what exists: keys, claims, an end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ocisync.cli import secrets
+from ocisync.model.errors import InvalidInput, UsageError
+from ocisync.model.spec import parse_duration
+
+if TYPE_CHECKING:
+    from ocisync.signing.keys import Signer
+
+
+def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for name, equals, _ in pairs:
+        if not equals or not name:
+            raise click.BadParameter(f"{name!r} is not NAME=VALUE")
+    return {name: text for name, _, text in pairs}
+
+
+def sign_options(function: Any) -> Any:
+    """Add `--sign-key`, `--legacy-signature`, `--claim`, `--expires`."""
+    options = (
+        click.option(
+            "--sign-key",
+            "sign_keys",
+            multiple=True,
+            metavar="FILE",
+            help="Private key to sign with (file or env://NAME); repeat for more.",
+        ),
+        click.option(
+            "--legacy-signature", is_flag=True, help="Also write the signature in cosign 2's form (.sig tag)."
+        ),
+        click.option(
+            "--claim", "claims", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Claim to be signed."
+        ),
+        click.option("--expires", default="", metavar="DURATION", help="Let the signature end after a time like 720h."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def load_signers(names: tuple[str, ...]) -> tuple[Signer, ...]:
+    """Open private keys, asking for passwords where a terminal is there.
+
+    Raises:
+        NotFound, InvalidInput, UsageError: as `signing.keys` and `secrets` say.
+    """
+    from ocisync.signing import keys
+
+    opened = []
+    for name in names:
+        data = secrets.read_key(name)
+        opened.append(keys.load_private(data, secrets.existing_password(name, data), name=name))
+    return tuple(opened)
+
+
+def expiry(text: str) -> datetime | None:
+    """The moment that `--expires` names.
+
+    Raises:
+        UsageError: it is no time span, or none that makes sense.
+    """
+    if not text:
+        return None
+    try:
+        seconds = parse_duration(text, "--expires")
+        if seconds < 1:
+            raise UsageError(f"--expires: {text!r} would end at once", hint="--expires 720h")
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except InvalidInput as error:
+        raise UsageError(error.message, hint="--expires 720h") from error
+    except OverflowError:
+        raise UsageError(f"--expires: {text[:40]!r} is beyond the calendar", hint="--expires 720h") from None
+
+
+def signed_line(signatures: list[Mapping[str, str]]) -> str:
+    """Who signed, for people."""
+    return ", ".join(sorted({f"{item['key'][:19]}… ({item['format']})" for item in signatures})) or "no"
