@@ -21,6 +21,7 @@ from pathlib import Path
 from ocisync.flows import publishtags, sign
 from ocisync.flows.check import SchemaOptions, check_files
 from ocisync.flows.publishtags import Current, Wanted
+from ocisync.flows.tagrace import TagRace
 from ocisync.manifests.parse import raise_findings
 from ocisync.model import limits
 from ocisync.model.artifact import ArtifactManifest
@@ -418,9 +419,14 @@ class _Publisher:
         target: Descriptor,
         tree: SourceTree,
     ) -> None:
+        request = self._request
+        race = TagRace(self._store, tree.provenance, request.signers, self._budget, self._now)
         for tag in publishtags.immutable_first(tags, wanted.automatic):
             if current[tag].digest == target.digest:
                 continue
+            can_race = not (request.force_tag or publishtags.is_immutable(tag, wanted.automatic))
+            if can_race:
+                race.look()
             # Somebody may have pushed while we uploaded: decide again on what is there now.
             now = self._current(tag)
             if now.digest == target.digest:
@@ -429,8 +435,7 @@ class _Publisher:
                 if tag == wanted.automatic:
                     self._notes.append(f"tag {tag} has got other content ({now.digest}) and is left alone")
                     continue
-                force = self._request.force_tag
-                publishtags.check_tag_move(tag, now, target.digest, tree.provenance, force=force)
+                publishtags.check_tag_move(tag, now, target.digest, tree.provenance, force=request.force_tag)
             self._progress(Step.TAG, f"setting tag {tag}")
             self._store.put_manifest(raw, OCI_MANIFEST, tag)
             self._wrote = True
@@ -442,6 +447,8 @@ class _Publisher:
                     reason="TagMutated",
                     hint="another push is running, or the registry does not let this tag move; push again",
                 )
+            if can_race and (told := race.settle(tag)):
+                self._notes.append(told)
 
 
 def _check_tree(tree: SourceTree, request: PublishRequest) -> tuple[int, tuple[Finding, ...]]:

@@ -104,6 +104,11 @@ def created_of(annotation: str) -> datetime | None:
     return parse_rfc3339(annotation)
 
 
+def is_immutable(tag: str, automatic: str) -> bool:
+    """Tell whether a tag of a push never moves: versions, and the commit's own."""
+    return tag == automatic or is_semver_tag(tag)
+
+
 def immutable_first(tags: Sequence[str], automatic: str) -> tuple[str, ...]:
     """The order to write tags in: names that never move before names that do."""
-    return tuple(sorted(tags, key=lambda tag: not (tag == automatic or is_semver_tag(tag))))
+    return tuple(sorted(tags, key=lambda tag: not is_immutable(tag, automatic)))
