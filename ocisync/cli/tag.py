@@ -89,6 +89,7 @@ def command(
                 rollback=rollback,
                 force_tag=force_tag,
                 trust=trust,
+                source_tag=target.tag,
             )
         )
     for text in () if quiet else result.notes:

@@ -151,9 +151,9 @@ def endorse(request: EndorseRequest) -> Endorsed:
 
 
 def read_subject(
-    store: Store, reference: str, signers: Sequence[Signer], clock: Clock, trust: TrustSet | None
+    store: Store, reference: str, signers: Sequence[Signer], clock: Clock, trust: TrustSet | None, tag: str = ""
 ) -> Subject:
-    """Read a manifest by tag or digest and what sound signatures say of it.
+    """Read a manifest by tag or digest and what sound signatures say of it; `tag`: judge a digest as that tag's.
 
     Raises:
         NotFound: there is none.
@@ -167,7 +167,7 @@ def read_subject(
     digest = manifest.descriptor.digest
     examined: tuple[Evidence, ...] = ()
     if trust is not None:
-        tag = "" if is_digest(reference) else reference
+        tag = tag if is_digest(reference) else reference
         kind = SelectorKind.TAG if tag else SelectorKind.DIGEST
         request = Request(store.repository, kind, tag, digest)
         budget = EvidenceBudget(clock.monotonic)

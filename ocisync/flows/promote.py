@@ -31,6 +31,7 @@ class PromoteRequest:
 
     Attributes:
         reference: tag or digest of the source.
+        source_tag: if the reference is a digest, the tag it is judged as; may be empty.
         tags: to be set.
         signers: each signs for the new tags; none leaves the tags unsigned.
         rollback: tags may go back in time, and the sequence of the signature is the present time.
@@ -49,6 +50,7 @@ class PromoteRequest:
     rollback: bool = False
     force_tag: bool = False
     trust: TrustSet | None = None
+    source_tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def promote(request: PromoteRequest) -> Promoted:
     """
     tags = _checked(request.tags)
     store, clock = request.store, request.clock
-    subject = read_subject(store, request.reference, request.signers, clock, request.trust)
+    subject = read_subject(store, request.reference, request.signers, clock, request.trust, request.source_tag)
     before = {tag: _look(store, tag) for tag in tags}
     for tag in tags:
         _check_move(tag, before[tag], subject, request)
