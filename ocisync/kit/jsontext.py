@@ -1,6 +1,7 @@
 """A stream of JSON values, as kubectl accepts in one file: strict, bounded, with line and column of each value.
 
-Refused: duplicate keys, NaN and Infinity, half surrogate pairs, more values, levels or documents than allowed.
+Refused: duplicate keys, NaN and Infinity, numbers beyond float64, half surrogate pairs, more values, levels or
+documents than allowed. Numbers mean what they mean to Kubernetes: integers of 64 bits, else float64.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from ocisync.kit.yamlscalar import json_number
 
 Value = Any
 
@@ -23,11 +26,13 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One value and where it starts (from 1)."""
+    """One value, where it starts (from 1), and the part of the text that it is."""
 
     value: Value
     line: int
     column: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,14 @@ class Problem:
     column: int
     message: str
     duplicate: bool = False
+    syntax: bool = False  # it is not JSON at all; it may be YAML
 
 
 class _DuplicateKey(Exception):
+    pass
+
+
+class _TooLarge(Exception):
     pass
 
 
@@ -58,14 +68,16 @@ def read_values(text: str, caps: Caps) -> tuple[list[Item], Problem | None]:
             value, end = _JSON.raw_decode(text, start)
             nodes = _check(value, nodes, caps)
         except json.JSONDecodeError as err:
-            return items, Problem(err.lineno, err.colno, f"not JSON: {err.msg}")
+            return items, Problem(err.lineno, err.colno, f"not JSON: {err.msg}", syntax=True)
         except _DuplicateKey as err:
             return items, Problem(line, column, f"key {err} is already set in this object", duplicate=True)
         except RecursionError:
             return items, Problem(line, column, f"nested deeper than {caps.depth} levels")
-        except ValueError as err:
+        except _TooLarge as err:
             return items, Problem(line, column, f"in this value: {err}")
-        items.append(Item(value, line, column))
+        except ValueError as err:  # a constant that is not JSON
+            return items, Problem(line, column, f"in this value: {err}", syntax=True)
+        items.append(Item(value, line, column, start, end))
         if len(items) > caps.documents:
             return items, Problem(line, column, f"more than {caps.documents} documents in one file")
         start = _skip_space(text, end)
@@ -87,7 +99,22 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+def _integer(text: str) -> int | float:
+    if len(text) <= 20:
+        number = int(text)
+        if -(1 << 63) <= number < (1 << 64):
+            return number
+    return _float(text)
+
+
+def _float(text: str) -> int | float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise _TooLarge("a number is too large")
+    return json_number(number)
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_float)
 
 
 def _skip_space(text: str, index: int) -> int:
@@ -100,16 +127,16 @@ def _check(value: Value, nodes: int, caps: Caps) -> int:
     """Apply the limits, and refuse strings that are not Unicode text; the nodes seen so far.
 
     Raises:
-        ValueError: saying what is over its limit.
+        _TooLarge: saying what is over its limit.
     """
     level, depth = [value], 0
     while level:
         depth += 1
         if depth > caps.depth and any(type(item) in (dict, list) for item in level):
-            raise ValueError(f"nested deeper than {caps.depth} levels")
+            raise _TooLarge(f"nested deeper than {caps.depth} levels")
         nodes += len(level)
         if nodes > caps.nodes:
-            raise ValueError(f"more than {caps.nodes} values in one file")
+            raise _TooLarge(f"more than {caps.nodes} values in one file")
         below: list[Value] = []
         for item in level:
             if type(item) is dict:
@@ -128,4 +155,4 @@ def _check_text(text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError("a string holds half of a surrogate pair") from None
+            raise _TooLarge("a string holds half of a surrogate pair") from None

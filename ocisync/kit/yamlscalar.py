@@ -1,11 +1,15 @@
-"""What a plain YAML scalar means to kubectl: the resolver of go-yaml v2 as sigs.k8s.io/yaml uses it, then as JSON.
+"""What a YAML scalar means to kubectl: the resolver of go-yaml v2 as sigs.k8s.io/yaml uses it, then as JSON.
 
 Pure: text in; None, bool, int, float or str out.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
+import struct
+from datetime import date
 from decimal import Decimal
 
 _TRUE = ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")
@@ -27,14 +31,15 @@ _NOT_STRING = "yYnNtTfFoO~+-.0123456789"
 STRING_STARTS = frozenset(chr(code) for code in range(33, 127) if chr(code) not in _NOT_STRING)
 
 _TIME = re.compile(
-    r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
-    r"(?:[Tt][0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
-    r"| [0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(?:[.,][0-9]+)?)?\Z"
+    r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})"
+    r"(?:[Tt]([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[.,][0-9]+)?(?:Z|[+-]([0-9]{2}):([0-9]{2}))"
+    r"| ([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[.,][0-9]+)?)?\Z"
 )
 _INT = re.compile(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]([0-7]+)|0([0-7]+)|([1-9][0-9]*|0))\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _POINT_FLOAT = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?\Z")
-_MAX_DIGITS = 400  # no number that fits a float is longer to any purpose; a cap for the conversion's cost
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
+_MAX_DIGITS = 64  # of an integer of 64 bits in base 2, the longest; leading zeros apart
 _PREFIX = "tag:yaml.org,2002:"
 
 Scalar = None | bool | int | float | str
@@ -53,41 +58,37 @@ def resolve_plain(text: str) -> Scalar:
     if text in _WORDS:
         return _WORDS[text]
     first = text[0]
-    if first == ".":
+    if first in "+-.0123456789":
         if text in _INFINITE:
             raise ScalarError(f"{text} is not a JSON number")
-        return _float(text.replace("_", ""), text) if _POINT_FLOAT.match(text) else text
-    if first in "+-" or first.isdecimal():
-        if text in _INFINITE:
-            raise ScalarError(f"{text} is not a JSON number")
-        return _number(text)
+        number = _go_number(text)
+        return text if number is None else json_number(number) if type(number) is float else number
     return text
 
 
-def _number(text: str) -> Scalar:
-    if len(text) > _MAX_DIGITS or _TIME.match(text):
-        return text
+def _go_number(text: str) -> int | float | None:
+    """The number as Go has it, int or float64; None if the text is no number there."""
+    if text[0] == ".":
+        return _float(text.replace("_", "")) if _POINT_FLOAT.match(text) else None
     plain = text.replace("_", "")
     found = _INT.match(plain)
     if found:
         sign, *digits = found.groups()
         for base, part in zip((16, 2, 8, 8, 10), digits, strict=True):
-            if part is None:
+            if part is None or len(part.lstrip("0")) > _MAX_DIGITS:
                 continue
-            number = int(part, base)
+            number = int(part.lstrip("0") or "0", base)
             if sign == "-":
                 number = -number
             # int64, or uint64 when written without a sign; anything else is read as a float.
             if -(1 << 63) <= number < (1 << 63) or (not sign and number < (1 << 64)):
                 return number
-    return _float(plain, text) if _FLOAT.match(plain) else text
+    return _float(plain) if _FLOAT.match(plain) else None
 
 
-def _float(plain: str, text: str) -> Scalar:
+def _float(plain: str) -> float | None:
     number = float(plain)
-    if number in (float("inf"), float("-inf")):
-        return text
-    return json_number(number)
+    return None if number in (float("inf"), float("-inf")) else number
 
 
 def json_number(number: float) -> int | float:
@@ -104,47 +105,107 @@ def resolve_tagged(tag: str, text: str) -> Scalar:
         ScalarError: if the text is no value of that type.
     """
     short = tag.removeprefix(_PREFIX)
-    if tag == short or short not in ("bool", "int", "float", "null", "timestamp"):
+    if tag == short or short not in ("bool", "int", "float", "null", "timestamp", "binary"):
         return text
+    if short == "binary":
+        return _binary(text)
     if short == "timestamp":
-        if not _TIME.match(text):
+        if not _is_time(text):
             raise ScalarError(f"this is no !!{short}")
         return text
     value = resolve_plain(text) if text == "" or text[0] not in STRING_STARTS else text
-    # A whole !!float is an int here because JSON writes it so; any other number under !!int is a mistake.
+    number = _tagged_number(tag, text)
     fits = {
         "bool": type(value) is bool,
-        "int": type(value) is int and not _is_float_text(text),
-        "float": type(value) in (int, float),
+        "int": type(number) is int,
+        "float": type(number) is float,
         "null": value is None,
     }[short]
     if not fits:
         raise ScalarError(f"this is no !!{short}")
-    return value
+    return json_number(number) if short == "float" and number is not None else value
 
 
-def _is_float_text(text: str) -> bool:
-    return not _INT.match(text.replace("_", ""))
+def _tagged_number(tag: str | None, text: str) -> int | float | None:
+    if not text or text[0] not in "+-.0123456789" or text in _INFINITE:
+        return None
+    number = _go_number(text)
+    if tag == _PREFIX + "float" and type(number) is int and number < (1 << 63):
+        return float(number)
+    return number
 
 
-def is_exponent(text: str) -> bool:
-    """Tell whether number text has an exponent: as a key, kubectl rewrites it in a way of its own."""
-    return "e" in text.lower() and "x" not in text.lower()
+def _binary(text: str) -> str:
+    joined = text.replace("\n", "").replace("\r", "")
+    try:
+        if _BASE64.match(joined):
+            return base64.b64decode(joined).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        pass
+    raise ScalarError("!!binary value is not base64 of UTF-8 text")
 
 
-def key_text(value: object) -> str:
-    """A mapping key as the string that JSON needs.
+def _is_time(text: str) -> bool:
+    found = _TIME.match(text)
+    if not found:
+        return False
+    numbers = [int(part) if part else 0 for part in found.groups()]
+    try:
+        date(numbers[0] or 4, numbers[1], numbers[2])  # Go has a year 0, a leap year
+    except ValueError:
+        return False
+    hours, minutes, seconds, zone_hours, zone_minutes = numbers[3:8]
+    hours, minutes, seconds = max(hours, numbers[8]), max(minutes, numbers[9]), max(seconds, numbers[10])
+    return hours < 24 and minutes < 60 and seconds < 60 and zone_hours <= 24 and zone_minutes <= 60
+
+
+def key_text(value: Scalar | ScalarError, text: str, tag: str | None) -> str:
+    """A scalar as a mapping key: the string that sigs.k8s.io/yaml makes of it.
+
+    Args:
+        value: what the scalar means as a value.
+        text: as it is written.
+        tag: of the scalar, if it has one.
 
     Raises:
-        ScalarError: for null, mappings and sequences.
+        ScalarError: if it cannot be a key.
     """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)
-    kind = "null" if value is None else "a mapping" if isinstance(value, dict) else "a list"
-    raise ScalarError(f"a key must be a string, not {kind}")
+    if value is None:
+        raise ScalarError("a key must be a string, not null")
+    if isinstance(value, ScalarError):
+        if text in _INFINITE and tag in (None, _PREFIX + "float"):
+            return text.lower().removeprefix("+")
+        raise value
+    number = _tagged_number(tag, text)
+    if isinstance(number, float):
+        return _float32_text(number)
+    if value >= 1 << 63:
+        raise ScalarError("a key must be a string, not a number beyond 64 bits: put it in quotes")
+    return str(value)
+
+
+def _as_float32(text: str) -> float:
+    try:
+        number: float = struct.unpack("f", struct.pack("f", float(text)))[0]
+    except OverflowError:  # beyond the largest, also if only by rounding
+        return float("inf") if text[0] != "-" else float("-inf")
+    return number
+
+
+def _float32_text(number: float) -> str:
+    """The shortest text that is this number as float32, in the form of Go's %g: keys are written with so few digits."""
+    short = _as_float32(repr(number))
+    if short in (float("inf"), float("-inf")):
+        return "-.inf" if number < 0 else ".inf"
+    if short == 0:
+        return "-0" if str(short)[0] == "-" else "0"
+    text = next(text for digits in range(10) if _as_float32(text := f"{short:.{digits}e}") == short)
+    mantissa, _, exponent = text.partition("e")
+    size = int(exponent)
+    if size < -4 or size >= 6:
+        return f"{mantissa}e{'-' if size < 0 else '+'}{abs(size):02}"
+    return format(Decimal(text), "f")

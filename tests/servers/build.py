@@ -91,6 +91,7 @@ GO_SERVERS = {
         ),
         GoServer("sigstore", ".", (), cold_minutes=6),
         GoServer("fluxpush", ".", (), cold_minutes=1),
+        GoServer("yamloracle", ".", (), cold_minutes=1),
         GoServer("argocdpull", ".", (), cold_minutes=4),
         GoServer("oras", "oras.land/oras/cmd/oras", (), cold_minutes=1),
         GoServer("semver", ".", (), cold_minutes=1),
