@@ -14,16 +14,16 @@ import click
 from ocisync.cli import output, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.cli.places import layout_option, open_place, place_of, require_version
 from ocisync.cli.sourceflags import source_options
 from ocisync.cli.trustflags import named_trust, trust_options
 from ocisync.model.errors import ExitCode, NotFound, UsageError
-from ocisync.model.ref import parse_reference
+from ocisync.model.ref import LAYOUT_SCHEME
 
 if TYPE_CHECKING:
     from ocisync.flows.compare import Comparison, FileChange, Side
     from ocisync.manifests.difference import FieldChange, ObjectChange
 
-_SCHEMES = ("oci://", "oci-layout:")
 _SIGNS = {"Added": ("+", "green"), "Removed": ("-", "red"), "Changed": ("~", "yellow"), "Reordered": ("~", "yellow")}
 _LINE_CHARS = 500  # of one value in the text form; `-o json` has all of it
 _BLOCK_LINES = 200
@@ -35,6 +35,7 @@ _BLOCK_LINES = 200
 @click.option("--path", "below", default="", metavar="DIR", help="Compare what lies below this directory only.")
 @trust_options
 @source_options
+@layout_option
 @output_option("text", "json", "yaml", "name")
 @registry_options
 @common_options
@@ -44,16 +45,17 @@ def command(
     below: str,
     key_files: tuple[str, ...],
     policy_files: tuple[Path, ...],
+    stands_for: str,
     form: str,
     quiet: bool,
     **rest: Any,
 ) -> int:
     """Show what changes from A to B, by object and field: added, removed and changed objects, then other files.
 
-    A and B are references to artifacts, or directories, which are read as `push` would pack them: the committed tree,
-    another commit with --rev, the work tree with --allow-dirty or --no-git. `-` reads manifests from stdin. Comments
-    and the layout of manifests are no differences; values of Secrets are not shown. With --key or --policy, artifacts
-    are verified first.
+    A and B are references to artifacts (also oci-layout:), or directories, which are read as `push` would pack them:
+    the committed tree, another commit with --rev, the work tree with --allow-dirty or --no-git. `-` reads manifests
+    from stdin. Comments and the layout of manifests are no differences; values of Secrets are not shown. With --key or
+    --policy, artifacts are verified first.
 
     \b
     Examples:
@@ -75,7 +77,7 @@ def command(
         sides = []
         for name in (old, new):
             step(f"reading {name}")
-            sides.append(_read(name, key_files, policy_files, source_flags, rest))
+            sides.append(_read(name, key_files, policy_files, stands_for, source_flags, rest))
         found = compare_sides(sides[0], sides[1], path=below)
     _check_path(sides, below)
     if not quiet:
@@ -92,23 +94,22 @@ def _read(
     name: str,
     key_files: tuple[str, ...],
     policy_files: tuple[Path, ...],
+    stands_for: str,
     source_flags: dict[str, Any],
     registry: dict[str, Any],
 ) -> Side:
     from ocisync.flows import compare
 
-    if name == "-" or (not name.startswith(_SCHEMES) and Path(name).exists()):
+    if name == "-" or (not name.startswith(("oci://", LAYOUT_SCHEME)) and Path(name).exists()):
         return compare.read_directory(name, sourceflags.source_of(name, source_flags), SystemClock())
     if name.startswith((".", "/", "~")):
         raise NotFound(f"no directory {name}")
-    target = parse_reference(name)
-    if not target.tag and not target.digest:
-        raise UsageError(f"{name} names neither a tag nor a digest", hint=f"ocisync list {target.repository}")
-    from ocisync.cli.registry import open_registry
-
-    trusted = named_trust(key_files, policy_files, target.repository)
-    with open_registry(target, **registry) as store:
-        return compare.read_artifact(store, target, trusted, datetime.now(UTC))
+    is_layout = name.startswith(LAYOUT_SCHEME)
+    place = place_of(name, stands_for if is_layout else "", signed=bool(key_files or policy_files))
+    require_version(place, "list")
+    with open_place(place, registry) as store:
+        trusted = named_trust(key_files, policy_files, store.repository)
+        return compare.read_artifact(store, place, trusted, datetime.now(UTC))
 
 
 def _check_path(sides: list[Side], below: str) -> None:

@@ -26,7 +26,7 @@ from ocisync.model.artifact import ArtifactManifest, VerdictReason
 from ocisync.model.clock import Clock
 from ocisync.model.descriptor import REVISION
 from ocisync.model.errors import Finding
-from ocisync.model.ref import Reference
+from ocisync.model.ref import Place
 from ocisync.model.resource import JsonObject, ManifestObject
 from ocisync.model.spec import SelectorKind
 from ocisync.model.tree import TreeFile
@@ -105,7 +105,7 @@ class Comparison:
         }
 
 
-def read_artifact(store: Store, reference: Reference, trust: TrustSet | None, now: datetime) -> Side:
+def read_artifact(store: Store, reference: Place, trust: TrustSet | None, now: datetime) -> Side:
     """Read an artifact; verified first if there is somebody to trust.
 
     Raises:

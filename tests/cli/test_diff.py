@@ -236,3 +236,9 @@ def test_manifests_on_stdin_are_a_side(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert run(["diff", f"{versions}:2.0.0", "-", "-o", "name"]) == 3
     assert capfd.readouterr().out == "file NOTES\n"
+
+
+def test_a_layout_is_a_side(cli: Cli, versions: str, repo: GitRepo) -> None:
+    assert cli("push", str(repo.path / "deploy"), "oci-layout:files:2.0.0").exit_code == 0
+    assert cli("diff", "oci-layout:files:2.0.0", f"{versions}:2.0.0").exit_code == 0
+    assert cli("diff", f"{versions}:1.0.0", "oci-layout:files:2.0.0").exit_code == 3
