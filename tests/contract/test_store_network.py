@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocisync.model.descriptor import OCI_MANIFEST
-from ocisync.model.errors import InvalidInput, NotFound, OcisyncError, Refused, Unavailable
+from ocisync.model.errors import AccessDenied, InvalidInput, NotFound, OcisyncError, Refused, Unavailable
 from ocisync.model.ref import parse_reference
 from ocisync.oci.client import open_store
 from ocisync.oci.connections import Guard
@@ -375,3 +375,62 @@ def test_a_body_that_takes_too_long_is_given_up() -> None:
         pytest.raises(Unavailable, match="too slowly"),
     ):
         store.blob(described(b"x"), max_bytes=100)
+
+
+def test_a_warning_is_passed_on_once_and_cleaned() -> None:
+    told: list[str] = []
+
+    def service(request: Request, reply: Reply) -> None:
+        reply.send(404, b"", {"Warning": '299 - "ends\x1b[31m in May", 299 - "and moves"'})
+
+    with serving(service) as address, open_store(f"{address}/a/b", quick(on_warning=told.append)) as store:
+        for _ in range(3):
+            assert store.resolve("v1") is None
+    assert told == [f"registry {address} says: ends [31m in May", f"registry {address} says: and moves"]
+
+
+def test_a_registry_with_endless_warnings_is_not_listened_to_for_ever() -> None:
+    told: list[str] = []
+    numbers = itertools.count()
+
+    def service(request: Request, reply: Reply) -> None:
+        reply.send(404, b"", {"Warning": f'299 - "number {next(numbers)}"'})
+
+    with serving(service) as address, open_store(f"{address}/a/b", quick(on_warning=told.append)) as store:
+        for _ in range(40):
+            store.resolve("v1")
+    assert len(told) == 10
+
+
+def test_a_store_that_is_redirected_to_does_not_warn_in_the_registry_s_name() -> None:
+    told: list[str] = []
+
+    def storage(request: Request, reply: Reply) -> None:
+        reply.send(200, CONTENT, {"Warning": '299 - "trust me"'})
+
+    with (
+        serving(storage) as elsewhere,
+        serving(redirecting_to(lambda: f"http://{elsewhere}/x")) as address,
+        open_store(f"{address}/a/b", quick(on_warning=told.append)) as store,
+    ):
+        assert store.blob(described(CONTENT), max_bytes=100) == CONTENT
+    assert told == []
+
+
+def test_certificates_mean_https_on_loopback_too(authority: Authority, ca_file: Path, tmp_path: Path) -> None:
+    with (
+        serving_tls(tmp_path, authority) as address,
+        open_store(f"{address}/a/b", quick(ca_file=ca_file)) as store,
+        pytest.raises(NotFound),
+    ):
+        store.manifest("v1")
+
+
+def test_a_client_certificate_that_is_missing_is_named(authority: Authority, ca_file: Path, tmp_path: Path) -> None:
+    with (
+        serving_tls(tmp_path, authority, client=True) as address,
+        open_store(f"{address}/a/b", quick(ca_file=ca_file)) as store,
+        pytest.raises(AccessDenied, match="wants a client certificate") as caught,
+    ):
+        store.manifest("v1")
+    assert "--cert-file" in caught.value.hint

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.oci.headers import Challenge, media_type_of, next_link, parse_challenges, retry_after_s
+from ocisync.oci.headers import (
+    Challenge,
+    media_type_of,
+    next_link,
+    parse_challenges,
+    parse_warnings,
+    retry_after_s,
+)
 
 BEARER = Challenge(
     "bearer",
@@ -114,3 +121,24 @@ def test_any_retry_after_is_survived(value: str, date: str) -> None:
 )
 def test_a_media_type_loses_its_parameters(header: str, expected: str) -> None:
     assert media_type_of(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "texts"),
+    [
+        ('299 - "this registry ends in May"', ("this registry ends in May",)),
+        ('299 - "one", 299 - "two, too"', ("one", "two, too")),
+        (r'299 - "say \"no\""', ('say "no"',)),
+        ('110 - "stale", 299 - "told"', ("told",)),
+        ('299 cache.example "not from a registry"', ()),
+        ('299 - "no end', ()),
+        ("", ()),
+    ],
+)
+def test_warnings_for_people_are_read(header: str, texts: tuple[str, ...]) -> None:
+    assert parse_warnings(header) == texts
+
+
+@given(st.text(max_size=200))
+def test_any_warning_header_is_survived(header: str) -> None:
+    assert all(isinstance(text, str) for text in parse_warnings(header))
