@@ -247,10 +247,10 @@ class Builder:
                     value = text
                     if event.implicit[0] and not (text and text[0] in starts):
                         value = _resolve(text) if len(text) <= _MEMO_CHARS else resolve_plain(text)
-                    if odd:
-                        self._check_spelling(event, frame)
                 else:
                     value = self._tagged(event)
+                if odd and ("?" in text or "/" in text):
+                    self._check_spelling(event, frame)
                 if type(value) is ScalarError and (mapping is None or key is not _NO_KEY):
                     self.note_event(event, str(value))
                 if event.anchor is not None:
@@ -335,7 +335,7 @@ class Builder:
             raw = self._text[event.start_mark.index : event.end_mark.index]
             if "\\/" in raw.replace("\\\\", ""):
                 self.note_event(event, 'unknown escape "\\/": kubectl refuses it in YAML')
-        elif event.implicit[0] and "?" in event.value and frame.start is not None and frame.start.flow_style:
+        elif event.style != "'" and "?" in event.value and frame.start is not None and frame.start.flow_style:
             self.note_event(event, "`?` in an unquoted value between brackets: kubectl refuses it; put it in quotes")
 
     def _key(self, event: Any, value: Value, mapping: dict[str, Value]) -> str:
