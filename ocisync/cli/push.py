@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import jobsummary, output, pushwatch, schemaflags, secrets, sourceflags
+from ocisync.cli import jobsummary, keylessflags, output, pushwatch, schemaflags, secrets, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, typed
@@ -24,8 +24,11 @@ from ocisync.model.ref import LAYOUT_SCHEME, Place
 from ocisync.model.spec import parse_duration
 
 if TYPE_CHECKING:
+    from ocisync.cli.keylessflags import SigningFlags
     from ocisync.flows.publish import PublishResult, Source
-    from ocisync.signing.keys import Signer
+    from ocisync.flows.sign import AnySigner
+
+    Signers = Background[tuple[AnySigner, ...]]
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -48,6 +51,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     metavar="FILE",
     help="Private key to sign with (file or env://NAME); repeat for more.",
 )
+@keylessflags.signing_options
 @click.option("--legacy-signature", is_flag=True, help="Also write the signature in cosign 2's form (.sig tag).")
 @click.option(
     "-a",
@@ -107,6 +111,7 @@ def command(
     Examples:
       ocisync push deploy/production oci://registry.example/shop:1.4.0 --sign-key release.key
       ocisync push oci://ghcr.io/acme/shop:staging --sign-key env://RELEASE_KEY -o json
+      ocisync push deploy oci://ghcr.io/acme/shop:1.4.0 --keyless
       ocisync push deploy oci://registry.example/shop:1.4.0 oci://registry.example/shop:production --sign-key k
       helm template shop ./chart | ocisync push - oci://localhost:5000/shop:dev --revision local --sign-key dev.key
       ocisync push deploy oci://localhost:5000/shop:dev --watch --reconcile apps/shop
@@ -116,11 +121,17 @@ def command(
       missing · 7 registry not reachable
     """
     watch = pushwatch.taken_from(rest)
-    path, targets = _targets(arguments, stands_for, signed=bool(key_files) or watch.watch)
+    keyless = keylessflags.signing_taken_from(rest)
+    if keyless.keyless and (legacy_signature or watch.watch):
+        what = "--legacy-signature" if legacy_signature else "--watch"
+        raise UsageError(f"--keyless excludes {what}", hint=f"leave one of them out, or sign with a key for {what}")
+    path, targets = _targets(arguments, stands_for, signed=bool(key_files) or keyless.keyless or watch.watch)
     source_flags = sourceflags.taken_from(rest)
     schema = schemaflags.taken_from(rest)
     pushwatch.check(watch, path, targets, source_flags, with_key=bool(key_files), force_tag=force_tag)
-    _publish(path, targets, source_flags, rest, key_files, form, watch, quiet=quiet, options={
+    # Opening an encrypted key takes a fifth of a second of pure computing: as long as all that is done meanwhile.
+    signers = _signers(key_files, keyless)
+    _publish(path, targets, source_flags, rest, signers, form, watch, quiet=quiet, options={
         "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
         "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
         "schema": schema, "if_changed": if_changed, "dry_run": dry_run,
@@ -163,15 +174,13 @@ def _publish(
     targets: list[Place],
     source_flags: dict[str, Any],
     registry: dict[str, Any],
-    key_files: tuple[str, ...],
+    signers: Signers,
     form: str,
     watch: WatchFlags,
     *,
     quiet: bool,
     options: dict[str, Any],
 ) -> None:
-    # Opening an encrypted key takes a fifth of a second of pure computing: as long as all that is done meanwhile.
-    signers = _signers(key_files)
     if watch.watch:
         once = partial(_push_once, targets, registry, options)
         pushwatch.run(watch, path, source_flags, signers.result(), once, form, quiet=quiet)
@@ -192,7 +201,7 @@ def _push_once(
     registry: dict[str, Any],
     options: dict[str, Any],
     source: Source,
-    signers: Background[tuple[Signer, ...]] | tuple[Signer, ...],
+    signers: Signers | tuple[AnySigner, ...],
     step: Callable[[str], None],
 ) -> PublishResult:
     from ocisync.flows import publish
@@ -216,9 +225,9 @@ def _push_once(
     return replace(result, location=targets[0].location)
 
 
-def _signers(key_files: tuple[str, ...]) -> Background[tuple[Signer, ...]]:
-    """Read the keys, ask for passwords now, and decrypt in the background."""
-    if not key_files:
+def _signers(key_files: tuple[str, ...], keyless: SigningFlags) -> Signers:
+    """Read the keys, ask for passwords now, and decrypt in the background; find the identity there too."""
+    if not key_files and not keyless.keyless:
         return Background(tuple, name="keys")
     from ocisync.signing import keys
 
@@ -226,9 +235,12 @@ def _signers(key_files: tuple[str, ...]) -> Background[tuple[Signer, ...]]:
     for name in key_files:
         data = secrets.read_key(name)
         opened.append((name, data, secrets.existing_password(name, data)))
-    return Background(
-        lambda: tuple(keys.load_private(data, password, name=name) for name, data, password in opened), name="keys"
-    )
+
+    def load() -> tuple[AnySigner, ...]:
+        found = [keys.load_private(data, password, name=name) for name, data, password in opened]
+        return (*found, keylessflags.keyless_signer(keyless)) if keyless.keyless else tuple(found)
+
+    return Background(load, name="keys")
 
 
 def _text(result: PublishResult) -> str:
@@ -238,7 +250,7 @@ def _text(result: PublishResult) -> str:
         lines.append(f"tags      {' '.join(result.tags)}")
     lines.append(f"revision  {result.revision}")
     lines.append(f"content   {result.objects} objects in {result.files} files, {result.layer_bytes:,} bytes packed")
-    keys = sorted({f"{item.signer[:19]}… ({item.format.value})" for item in result.signatures})
+    keys = sorted({str(item) for item in result.signatures})
     lines.append(f"signed    {', '.join(keys) or 'no'}")
     return "\n".join(lines)
 
@@ -249,5 +261,8 @@ def _suggest(result: PublishResult, target: Place) -> None:
     named = f" --as {target.repository}" if target.repository != target.location else ""
     if not result.signatures:
         output.hint_text("add --sign-key FILE (make one with: ocisync keys generate NAME)")
+    elif (identity := result.signatures[0].identity) is not None:
+        who = f"--certificate-identity {identity[1]} --certificate-oidc-issuer {identity[0]}"
+        output.hint_text(f"ocisync verify {name} {who} --trusted-root trusted_root.json{named}")
     else:
         output.hint_text(f"ocisync verify {name} --key FILE.pub{named}")

@@ -36,6 +36,7 @@ from ocisync.model.ref import Place, is_semver_tag
 
 if TYPE_CHECKING:
     from ocisync.flows.publish import PublishResult, Source
+    from ocisync.flows.sign import AnySigner
     from ocisync.kit.watching import Watcher
     from ocisync.signing.keys import Signer
 
@@ -44,7 +45,7 @@ _LOOK_S = 0.5
 _RECONCILED_S = 120.0  # then the next save matters more
 _KEY_NAME = "development"
 
-PushOnce = Callable[["Source", tuple["Signer", ...], Callable[[str], None]], "PublishResult"]
+PushOnce = Callable[["Source", tuple["AnySigner", ...], Callable[[str], None]], "PublishResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def run(
     flags: WatchFlags,
     path: str,
     source: dict[str, Any],
-    signers: tuple[Signer, ...],
+    signers: tuple[AnySigner, ...],
     push: PushOnce,
     form: str,
     *,

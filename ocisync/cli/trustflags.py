@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ocisync.cli import output, secrets
+from ocisync.cli.keylessflags import NO_IDENTITY, IdentityFlags, identity_trust, trusted_root
 from ocisync.model.errors import InvalidInput, NotFound, UsageError
 from ocisync.model.limits import MIB
 from ocisync.model.resource import JsonObject
@@ -35,15 +37,30 @@ def trust_options(function: Any) -> Any:
     return key(policy(function))
 
 
-def named_trust(key_files: tuple[str, ...], policy_files: tuple[Path, ...], repository: str) -> TrustSet | None:
+def named_trust(
+    key_files: tuple[str, ...],
+    policy_files: tuple[Path, ...],
+    repository: str,
+    identity: IdentityFlags = NO_IDENTITY,
+) -> TrustSet | None:
     """What the flags trust for one repository; None if they name nobody.
 
     Raises:
-        UsageError: both kinds of flags.
+        UsageError: flags of several kinds.
         NotFound, InvalidInput: files.
     """
     if key_files and policy_files:
         raise UsageError("--key and --policy exclude each other", hint="put the keys into the policy")
+    if identity.named and (key_files or policy_files):
+        raise UsageError(
+            "--certificate-identity excludes --key and --policy", hint="a policy can name keys and identities together"
+        )
+    if identity.named:
+        return identity_trust(identity, repository)
+    if identity.root is not None and not policy_files:
+        raise UsageError(
+            "--trusted-root says by which root, not whom to trust", hint="add --certificate-identity SUBJECT"
+        )
     if not key_files and not policy_files:
         return None
     from ocisync.flows import trust
@@ -52,10 +69,18 @@ def named_trust(key_files: tuple[str, ...], policy_files: tuple[Path, ...], repo
     if key_files:
         loaded = [keys.load_public(secrets.read_key(name), name=name) for name in key_files]
         return trust.trust_keys(loaded, repository)
-    trusted = trust.load_policies([document for path in policy_files for document in policy_documents(path)])
+    read_root = _root_reader(identity.root) if identity.root is not None else trust.no_roots
+    documents = [document for path in policy_files for document in policy_documents(path)]
+    trusted = trust.load_policies(documents, read_root=read_root)
     for name, problem in trusted.unusable.items():
         output.warning_text(f"policy {name} is not usable and refuses what it matches: {problem}")
     return trusted
+
+
+def _root_reader(path: Path) -> Callable[[str], Mapping[str, bytes]]:
+    """The one trusted root of the command line is what every reference of a policy means."""
+    data = trusted_root(path)
+    return lambda name: {"trusted_root.json": data}
 
 
 def policy_documents(path: Path) -> list[JsonObject]:

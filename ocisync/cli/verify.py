@@ -6,11 +6,11 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import output
+from ocisync.cli import keylessflags, output
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, require_version
 from ocisync.cli.trustflags import named_trust, trust_options
@@ -20,10 +20,14 @@ from ocisync.model.ref import Place
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import SelectorKind
 
+if TYPE_CHECKING:
+    from ocisync.flows.trust import TrustSet
+
 
 @click.command("verify")
 @click.argument("reference")
 @trust_options
+@keylessflags.identity_options
 @click.option("--explain", is_flag=True, help="Print every step: evidence, rule, result.")
 @layout_option
 @output_option("text", "json", "yaml", "name")
@@ -42,7 +46,8 @@ def command(
     """Check that REFERENCE is signed as keys or a policy demand.
 
     With --key, one sound signature by one of the keys is enough; repository and tag claims are checked where the
-    signature has them. With --policy, the files' policies decide exactly as they do in the agent. Exit code 4 means
+    signature has them. With --certificate-identity, the same goes for a keyless signature by that identity, judged by
+    a trusted root. With --policy, the files' policies decide exactly as they do in the agent. Exit code 4 means
     refused.
 
     \b
@@ -51,16 +56,24 @@ def command(
       ocisync verify oci://registry.example/shop:production --policy policy.yaml --explain
       ocisync verify oci://registry.example/shop@sha256:… --key a.pub --key b.pub -o json
       ocisync verify oci-layout:shop.tar:1.4.0 --as registry.example/shop --key release.pub
+      ocisync verify oci://registry.example/shop:1.4.0 --trusted-root trusted_root.json \\
+        --certificate-identity dev@example.com --certificate-oidc-issuer https://accounts.example
     """
     target = place_of(reference, stands_for, signed=True)
     require_version(target, "verify")
-    _verify(target, key_files, policy_files, explain, form, registry, quiet=quiet)
+    identity = keylessflags.identity_taken_from(registry)
+    trusted = named_trust(key_files, policy_files, target.repository, identity)
+    if trusted is None:
+        raise UsageError(
+            "nothing to verify against: name --key FILE, --policy FILE or --certificate-identity SUBJECT",
+            hint=f"ocisync verify {target} --key FILE.pub",
+        )
+    _verify(target, trusted, explain, form, registry, quiet=quiet)
 
 
 def _verify(
     target: Place,
-    key_files: tuple[str, ...],
-    policy_files: tuple[Path, ...],
+    trusted: TrustSet,
     explain: bool,
     form: str,
     registry: Any,
@@ -71,12 +84,6 @@ def _verify(
     from ocisync.oci.evidence import EvidenceBudget, collect
     from ocisync.policy.explain import as_json, render_text
 
-    trusted = named_trust(key_files, policy_files, target.repository)
-    if trusted is None:
-        raise UsageError(
-            "nothing to verify against: name --key FILE or --policy FILE",
-            hint=f"ocisync verify {target} --key FILE.pub",
-        )
     request = verify.Request(
         repository=target.repository,
         kind=SelectorKind.DIGEST if target.digest and not target.tag else SelectorKind.TAG,

@@ -33,7 +33,6 @@ from ocisync.oci.evidence import EvidenceBudget
 from ocisync.oci.store import Store
 from ocisync.pack.artifact import BuiltArtifact, Profile, build, parse_manifest
 from ocisync.pack.untar import content_digest
-from ocisync.signing.keys import Signer
 from ocisync.source import files as plain_source
 from ocisync.source import git as git_source
 
@@ -100,7 +99,7 @@ class PublishRequest:
     source: Source | SourceTree
     clock: Clock
     tags: tuple[str, ...] = ()
-    signers: tuple[Signer, ...] = ()
+    signers: tuple[sign.AnySigner, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict)
     expires: datetime | None = None

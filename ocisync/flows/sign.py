@@ -33,7 +33,10 @@ from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Store
 from ocisync.signing import bundle, legacy
 from ocisync.signing.check import examine
+from ocisync.signing.keylesssigner import KeylessSigner
 from ocisync.signing.keys import Signer
+
+AnySigner = Signer | KeylessSigner
 
 _OWN_PREFIX = "dev.ocisync."
 _LEGACY_ATTEMPTS = 4  # the .sig tag is shared: somebody may write between our read and our write
@@ -47,6 +50,16 @@ class Signature:
     format: SignatureFormat
     source: str
     made: bool
+
+    @property
+    def identity(self) -> tuple[str, str] | None:
+        """Issuer and subject of a keyless signature; None for a key's."""
+        issuer, space, subject = self.signer.partition(" ")
+        return (issuer, subject) if space else None
+
+    def __str__(self) -> str:
+        """For people: whose it is, in which format."""
+        return f"{self.identity[1] if self.identity else self.signer[:19] + '…'} ({self.format.value})"
 
 
 Signatures = dict[tuple[str, SignatureFormat], Signature]  # by signer and format
@@ -88,6 +101,13 @@ def make_claims(
     return claims
 
 
+def examine_own(raw: RawSignature, signers: Sequence[AnySigner], digest: str) -> Evidence:
+    """Examine a signature with what our own signers sign with: their keys, their trusted roots."""
+    keys = [signer.public for signer in signers if isinstance(signer, Signer)]
+    roots = {signer.root.fingerprint: signer.root for signer in signers if isinstance(signer, KeylessSigner)}
+    return examine(raw, keys, digest, tuple(roots.values()))
+
+
 def is_equal(found: Evidence, digest: str, signer: str, claims: Mapping[str, str]) -> bool:
     """Tell whether a sound signature says all that a new one would say; when it was made does not matter.
 
@@ -106,7 +126,7 @@ def is_equal(found: Evidence, digest: str, signer: str, claims: Mapping[str, str
 def find_signatures(
     store: Store,
     digest: str,
-    signers: Sequence[Signer],
+    signers: Sequence[AnySigner],
     claims: Mapping[str, str],
     formats: Sequence[SignatureFormat],
     budget: EvidenceBudget,
@@ -118,11 +138,15 @@ def find_signatures(
     """
     if not signers:
         return {}
-    keys = [signer.public for signer in signers]
+    ours = {signer.fingerprint for signer in signers}
     found: Signatures = {}
     for raw in collect(store, digest, budget=budget).items:
-        evidence = examine(raw, keys, digest)
-        wanted = evidence.format in formats and is_equal(evidence, digest, evidence.signer, claims)
+        evidence = examine_own(raw, signers, digest)
+        wanted = (
+            evidence.signer in ours
+            and evidence.format in formats
+            and is_equal(evidence, digest, evidence.signer, claims)
+        )
         if wanted and _names_repository(evidence, store.repository):
             key = (evidence.signer, evidence.format)
             found.setdefault(key, Signature(evidence.signer, evidence.format, evidence.source, made=False))
@@ -130,17 +154,17 @@ def find_signatures(
 
 
 def find_signers(
-    store: Store, digest: str, signers: Sequence[Signer], tags: Sequence[str], budget: EvidenceBudget, now: datetime
+    store: Store, digest: str, signers: Sequence[AnySigner], tags: Sequence[str], budget: EvidenceBudget, now: datetime
 ) -> tuple[Signature, ...]:
     """Our keys' signatures for this repository and these tags, whatever revision they name; none that has ended."""
     if not signers:
         return ()
-    keys = [signer.public for signer in signers]
+    ours = {signer.fingerprint for signer in signers}
     found: Signatures = {}
     for raw in collect(store, digest, budget=budget).items:
-        evidence = examine(raw, keys, digest)
+        evidence = examine_own(raw, signers, digest)
         if (
-            evidence.signer
+            evidence.signer in ours
             and not evidence.problem
             and evidence.subject == digest
             and evidence.claim(CLAIM_REPOSITORY) == store.repository
@@ -164,7 +188,7 @@ def _names_repository(evidence: Evidence, repository: str) -> bool:
 def write(
     store: Store,
     subject: Descriptor,
-    signer: Signer,
+    signer: AnySigner,
     claims: Mapping[str, str],
     form: SignatureFormat,
     now: datetime,
@@ -175,19 +199,25 @@ def write(
         Unavailable: it does not come back from the registry.
     """
     if form is SignatureFormat.LEGACY:
+        if isinstance(signer, KeylessSigner):
+            raise UsageError("keyless signatures are bundles", hint="leave --legacy-signature out")
         return sign_legacy(store, subject, signer, claims)
     return sign_bundle(store, subject, signer, claims, now)
 
 
 def sign_bundle(
-    store: Store, subject: Descriptor, signer: Signer, claims: Mapping[str, str], now: datetime
+    store: Store, subject: Descriptor, signer: AnySigner, claims: Mapping[str, str], now: datetime
 ) -> Signature:
     """Attach a bundle signature to a manifest that the repository has, and read it back.
 
     Raises:
         Unavailable: it was stored, but does not come back as it was.
     """
-    data = bundle.make(signer, subject.digest, claims)
+    data = (
+        signer.make(subject.digest, claims)
+        if isinstance(signer, KeylessSigner)
+        else bundle.make(signer, subject.digest, claims)
+    )
     _check_own(RawSignature(SignatureFormat.BUNDLE, "", data), signer, subject.digest)
     plain = Descriptor(subject.media_type, subject.digest, subject.size)
     raw, layer = bundle.bundle_manifest(data, plain, now)
@@ -227,11 +257,17 @@ def formats_of(*, with_legacy: bool) -> tuple[SignatureFormat, ...]:
 
 
 def describe(signatures: Iterable[Signature]) -> list[dict[str, str]]:
-    """The JSON form, for output."""
+    """The JSON form, for output: a signature is by a `key`, or by an `identity` that an `issuer` vouches for."""
     return [
-        {"key": signature.signer, "format": signature.format.value, "digest": signature.source}
-        for signature in signatures
+        {**_who(signature), "format": signature.format.value, "digest": signature.source} for signature in signatures
     ]
+
+
+def _who(signature: Signature) -> dict[str, str]:
+    if signature.identity is None:
+        return {"key": signature.signer}
+    issuer, subject = signature.identity
+    return {"identity": subject, "issuer": issuer}
 
 
 def _manifest_bytes(store: Store, ref: str) -> bytes | None:
@@ -241,8 +277,8 @@ def _manifest_bytes(store: Store, ref: str) -> bytes | None:
         return None
 
 
-def _check_own(raw: RawSignature, signer: Signer, digest: str) -> None:
-    evidence = examine(raw, [signer.public], digest)
+def _check_own(raw: RawSignature, signer: AnySigner, digest: str) -> None:
+    evidence = examine_own(raw, [signer], digest)
     if evidence.problem or evidence.subject != digest:
         raise UsageError(
             f"key {signer.fingerprint} makes signatures that do not verify: {evidence.problem or 'wrong key'}",

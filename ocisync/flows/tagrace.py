@@ -25,7 +25,6 @@ from ocisync.model.tree import Provenance
 from ocisync.oci.evidence import EvidenceBudget
 from ocisync.oci.store import Store
 from ocisync.pack.artifact import parse_manifest
-from ocisync.signing.keys import Signer
 
 _COMMIT_TAG = re.compile(r"sha-[0-9a-f]{12}\Z")
 _MAX_RIVALS = 20  # commits pushed within the milliseconds between a look and a write
@@ -38,7 +37,7 @@ class TagRace:
         self,
         store: Store,
         origin: Provenance,
-        signers: Sequence[Signer],
+        signers: Sequence[sign.AnySigner],
         budget: Callable[[], EvidenceBudget],
         now: datetime,
     ) -> None:

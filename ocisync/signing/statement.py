@@ -33,9 +33,13 @@ class Statement:
     claims: tuple[tuple[str, str], ...]
 
 
-def statement(digest: str, claims: Mapping[str, str]) -> bytes:
-    """The bytes to sign for `digest` with `claims` (sorted, so that equal claims give equal bytes)."""
-    subject: dict[str, Any] = {"digest": {"sha256": digest_hex(digest)}}
+def statement(digest: str, claims: Mapping[str, str], *, name: str | None = None) -> bytes:
+    """The bytes to sign for `digest` with `claims` (sorted, so that equal claims give equal bytes).
+
+    `name` is the subject's, which says nothing here; None leaves it out.
+    """
+    subject: dict[str, Any] = {} if name is None else {"name": name}
+    subject["digest"] = {"sha256": digest_hex(digest)}
     if claims:
         subject["annotations"] = dict(sorted(claims.items()))
     document = {"_type": STATEMENT_V1, "subject": [subject], "predicateType": SIGN_PREDICATE, "predicate": {}}
