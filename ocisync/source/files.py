@@ -10,7 +10,7 @@ from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput, NotFound, UsageError
 from ocisync.model.tree import Provenance, SourceTree, TreeFile
 from ocisync.source.ignore import IGNORE_FILE, parse_ignore
-from ocisync.source.revision import check_source
+from ocisync.source.revision import check_source, has_user_info
 
 STDIN_FILE = "manifests.yaml"
 _MAX_REVISION_CHARS = 300
@@ -60,6 +60,8 @@ def _tree(files: list[TreeFile], revision: str, committed_at: datetime, source: 
     if not revision:
         raise UsageError("without Git a revision is needed", hint="--revision NAME, for example main@sha1:COMMIT")
     bad = any(ord(char) <= 0x20 or ord(char) == 0x7F or "\ud800" <= char <= "\udfff" for char in revision)
+    if has_user_info(revision):
+        raise UsageError("the revision holds a URL with a password or user name", hint="--revision main@sha1:COMMIT")
     if bad or len(revision) > _MAX_REVISION_CHARS:
         raise UsageError(f"bad revision {revision[:80]!r}: no spaces, at most {_MAX_REVISION_CHARS} characters")
     provenance = Provenance("", revision, committed_at, check_source(source) if source else "")

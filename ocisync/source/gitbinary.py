@@ -80,8 +80,12 @@ class GitBinary:
 
     def entries(self, commit: str, prefix: str) -> Sequence[Entry]:
         """See `Repository`."""
-        code, out = self._run("ls-tree", "-r", "-z", "-l", "--full-tree", f"{commit}:{prefix}", ok=(0, 128))
+        tree = f"{commit}:{prefix}"
+        code, out = self._run("ls-tree", "-r", "-z", "-l", "--full-tree", tree, ok=(0, 128))
         if code:
+            if self._run("cat-file", "-t", tree, ok=(0, 128))[1].strip() == b"tree":
+                # It is there: a partial clone could not fetch what the list needs. Let git say so itself.
+                self._run("ls-tree", "-r", "-z", "-l", "--full-tree", tree)
             raise NotFound(f"commit {commit[:12]} has no directory {prefix or '.'!r}", hint="commit it first")
         found = []
         for record in out.split(b"\0")[:-1]:

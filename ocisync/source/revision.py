@@ -17,6 +17,7 @@ _SCP = re.compile(r"(?:[^@/\s]+@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]+|\[[0-9a-fA
 # No lone surrogates: they are how bytes that are not UTF-8 arrive, and no JSON document can hold them.
 _REF = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff@~^:?*\[\\]+(?:@[^\s\x00-\x1f\x7f\ud800-\udfff~^:?*\[\\{]+)*\Z")
 _REF_CHARS = 250
+_USER_INFO = re.compile(r"://[^/\s@]+@")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -85,8 +86,15 @@ def check_ref(ref: str) -> str:
     """
     short = _short(ref)
     if not is_ref(short):
-        raise UsageError(f"bad ref {ref[:100]!r}: a branch or tag name", hint="for example --ref main")
+        # What looks like a URL may hold a password: it is not repeated.
+        shown = "" if "@" in ref or "://" in ref else f" {ref[:100]!r}"
+        raise UsageError(f"bad ref{shown}: not the name of a branch or tag", hint="for example --ref main")
     return short
+
+
+def has_user_info(text: str) -> bool:
+    """Tell whether a text holds a URL with a user name or password."""
+    return bool(_USER_INFO.search(text))
 
 
 def check_source(source: str) -> str:
