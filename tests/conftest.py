@@ -9,6 +9,7 @@ with ``OCISYNC_REQUIRE_REAL=1``):
 * ``distribution``, ``olareg``, ``sandbox_registry``: registries. ``registry``: each in turn; with ``repository``.
 * ``apiserver``: the sandbox's Kubernetes API (``sandbox_cluster``) and ``cluster`` in turn; with ``api_namespace``.
 * ``start_distribution``: a registry of the test alone, with basic or token logins.
+* ``flux``, ``argocd``: their own clients, on loopback.
 * ``cosign``: the real cosign, offline. ``oras``, ``skopeo``, ``imgpkg``: the real ones, on loopback.
 * ``kustomize``, ``helm``: the real renderers.
 
@@ -38,6 +39,7 @@ from tests.support.bearer import TokenServer
 from tests.support.cluster import Cluster, ExistingCluster
 from tests.support.controlplane import ControlPlane, Programs
 from tests.support.cosign import Cosign
+from tests.support.gitopstools import ArgoCd, Flux
 from tests.support.kwok import Kwok
 from tests.support.ocitools import Helm, Imgpkg, Kustomize, Oras, Skopeo
 from tests.support.registries import Distribution, Login, Olareg, Registry
@@ -56,6 +58,8 @@ REAL_FIXTURES = frozenset(
         "oras",
         "skopeo",
         "imgpkg",
+        "flux",
+        "argocd",
         "kustomize",
         "helm",
         "image",
@@ -268,6 +272,18 @@ def oras(tmp_path_factory: pytest.TempPathFactory) -> Oras:
 def skopeo(tmp_path_factory: pytest.TempPathFactory) -> Skopeo:
     """Debian's skopeo."""
     return Skopeo(requirements.require("skopeo"), tmp_path_factory.mktemp("skopeo"))
+
+
+@pytest.fixture(scope="session")
+def flux(tmp_path_factory: pytest.TempPathFactory) -> Flux:
+    """Flux's own client for artifacts."""
+    return Flux(requirements.require("fluxpush"), tmp_path_factory.mktemp("flux"))
+
+
+@pytest.fixture(scope="session")
+def argocd(tmp_path_factory: pytest.TempPathFactory) -> ArgoCd:
+    """Argo CD's own client for `oci://` sources."""
+    return ArgoCd(requirements.require("argocdpull"), tmp_path_factory.mktemp("argocd"))
 
 
 @pytest.fixture(scope="session")

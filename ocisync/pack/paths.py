@@ -33,6 +33,8 @@ def path_problem(path: str) -> str:
         problem = "leaves its directory"
     elif "." in parts or "" in parts:
         problem = "has an empty part or a '.' part"
+    elif "../" in path:
+        problem = "has a directory whose name ends in '..', which Flux refuses to unpack"
     elif "\\" in path:
         problem = "holds a backslash"
     elif _CONTROL.search(path):
