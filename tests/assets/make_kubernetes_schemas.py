@@ -40,7 +40,14 @@ SCALARS = {("string", "byte"): "d", ("string", "date-time"): "t", ("integer", "i
 KEY_DEFAULTS = {"protocol": "TCP"}  # of fields that are list keys
 # The server fills these in before it looks, or takes their absence for an empty value.
 NOT_REQUIRED = {
+    "apiextensions.v1.CustomResourceDefinitionVersion": {"served"},
+    "batch.v1.PodFailurePolicy": {"rules"},
+    "core.v1.HTTPHeader": {"value"},
+    "core.v1.LimitRangeSpec": {"limits"},
+    "core.v1.Sysctl": {"value"},
     "rbac.v1.RoleRef": {"apiGroup"},
+    "storage.v1.CSIDriver": {"spec"},
+    "storage.v1.TokenRequest": {"audience"},
 }
 
 

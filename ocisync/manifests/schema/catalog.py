@@ -107,7 +107,9 @@ class Catalog:
         if life is None or not life.deprecated or life.deprecated > self._release.minor:
             return
         removed = f" and will be gone in 1.{life.removed}" if life.removed else ""
-        instead = f": use {life.replacement}" if life.replacement else ""
+        newer = next(iter(self._release.served_versions(gvk)), gvk.api_version)
+        instead = life.replacement or (newer if newer != gvk.api_version else "")
+        instead = f": use {instead}" if instead else ""
         text = f"{gvk.kind} of {gvk.api_version} is deprecated since Kubernetes 1.{life.deprecated}{removed}{instead}"
         out.append(Problem(_API_VERSION, Rule.DEPRECATED_API, text))
 
@@ -142,9 +144,8 @@ class Catalog:
                 out.append(Problem(_KIND, Rule.BAD_DEFINITION, text))
                 return
         custom.check.check(body, (), out)
-        for note in dict.fromkeys(custom.check.unchecked):
+        for note in custom.check.unchecked():
             out.append(Problem(_KIND, Rule.UNCHECKED_RULE, f"{gvk.kind} {gvk.api_version}: {note}"))
-        custom.check.unchecked.clear()
 
     def _unknown(self, gvk: Gvk, out: Problems) -> None:
         minor = self._release.minor

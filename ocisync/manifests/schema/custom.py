@@ -97,7 +97,7 @@ class CustomKind:
     def __init__(self, schema: Mapping[str, Any], metadata: Node, *, drops_status: bool = False) -> None:
         self._metadata = metadata
         self._drops_status = drops_status
-        self.unchecked: list[str] = []
+        self._unchecked: dict[str, bool] = {}  # text → told already
         self._root = self._prepare(schema, "openAPIV3Schema", 0)
 
     def check(self, value: Any, path: Path, out: Problems) -> None:
@@ -112,6 +112,15 @@ class CustomKind:
         if not found and not out:
             self._rules(self._root, filled, path, found)
         out.extend(found)
+
+    def unchecked(self) -> list[str]:
+        """What of the schema cannot be checked here, each told by one call only."""
+        fresh = [text for text, told in self._unchecked.items() if not told]
+        self._unchecked.update(dict.fromkeys(fresh, True))
+        return fresh
+
+    def _note(self, text: str) -> None:
+        self._unchecked.setdefault(text, False)
 
     # Preparing ------------------------------------------------------------------------------------------------
 
@@ -174,7 +183,7 @@ class CustomKind:
         try:
             return re.compile(_from_re2(str(text)))
         except (re.error, OverflowError, RecursionError):
-            self.unchecked.append(f"{where}.pattern {shown(text)} is in a dialect that is not understood here")
+            self._note(f"{where}.pattern {shown(text)} is in a dialect that is not understood here")
             return None
 
     def _cel(self, rules: list[Any], where: str) -> Iterator[celrules.CelRule]:
@@ -185,7 +194,7 @@ class CustomKind:
             if made.concerns_updates:
                 continue  # rules about a change say nothing about an object alone
             if problem := made.problem():
-                self.unchecked.append(f"CEL rule {shown(made.text)} is not checked: {problem}")
+                self._note(f"CEL rule {shown(made.text)} is not checked: {problem}")
                 continue
             yield made
 
@@ -279,7 +288,7 @@ class CustomKind:
         for rule in schema.rules:
             verdict = rule.judge(lambda: _for_cel(schema, value, root=not path))
             if verdict.unchecked:
-                self.unchecked.append(f"CEL rule {shown(rule.text)} is not checked: {verdict.unchecked}")
+                self._note(f"CEL rule {shown(rule.text)} is not checked: {verdict.unchecked}")
             elif verdict.failure:
                 where = (*path, *rule.field_path)
                 text = f"{field_path(where)}: {verdict.failure}"

@@ -106,6 +106,8 @@ class Integer(Node):
 
     def check(self, value: Any, path: Path, out: Problems) -> None:
         """Append what is wrong."""
+        if type(value) is float and value.is_integer():
+            value = int(value)  # JSON does not tell 3.0 from 3, and Go takes it
         if type(value) is not int:
             out.append(wrong_type(path, "an integer", value))
         elif value not in self._range:
@@ -150,6 +152,8 @@ class IntOrString(Node):
 
     def check(self, value: Any, path: Path, out: Problems) -> None:
         """Append what is wrong."""
+        if type(value) is float and value.is_integer():
+            value = int(value)
         if type(value) is int:
             if value not in formats.INT32:
                 out.append(bad_value(path, f"is {shown(value)}, which does not fit into 32 bits"))
@@ -177,10 +181,15 @@ class Items(Node):
         item = self._item
         plain = item.plain
         for index, entry in enumerate(value):
-            if type(entry) is not plain and entry is not None:
-                item.check(entry, (*path, index), out)
+            if type(entry) is not plain:
+                if entry is not None:
+                    item.check(entry, (*path, index), out)
+                elif self._keys or self._set:
+                    out.append(wrong_type((*path, index), "a mapping" if self._keys else "a value", entry))
         if len(value) > 1 and (self._keys or self._set):
             out.extend(duplicates(value, path, self._keys, self._defaults))
+        if self._keys and not (isinstance(item, Struct) and set(item.required) & set(self._keys)):
+            out.extend(_without_keys(value, path, self._keys))
 
 
 def duplicates(
@@ -205,6 +214,15 @@ def duplicates(
             message = f"{field_path((*path, index))}{named} is already there as {field_path((*path, first))}"
             found.append(Problem((*path, index), Rule.DUPLICATE_ITEM, message))
     return found
+
+
+def _without_keys(value: list[Any], path: Path, keys: tuple[str, ...]) -> Problems:
+    """Items that say nothing of what tells them from others."""
+    return [
+        missing((*path, index), keys[0])
+        for index, entry in enumerate(value)
+        if type(entry) is dict and all(entry.get(key) is None for key in keys)
+    ]
 
 
 class Entries(Node):

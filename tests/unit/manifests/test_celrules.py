@@ -1,0 +1,74 @@
+"""CEL rules: what Kubernetes adds to the language, and what counts as not checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ocisync.manifests import celrules
+from ocisync.manifests.celrules import CelRule, CelVerdict
+
+
+def judge(rule: str, value: Any, **more: str) -> CelVerdict:
+    return CelRule.of({"rule": rule, **more}).judge(lambda: value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [
+        ("self.replicas >= self.min", {"replicas": 3, "min": 1}),
+        ("!has(self.a) || self.a > 3", {}),
+        ("self.all(x, x.startsWith('a'))", ["ab", "ac"]),
+        ("self.exists_one(x, x.name == 'b')", [{"name": "a"}, {"name": "b"}]),
+        ("self.matches('^[a-z]+$') && size(self) < 4", "abc"),
+        ("self.isSorted() && self.sum() == 6 && self.min() == 1 && self.max() == 3", [1, 2, 3]),
+        ("self.indexOf('b') == 1 && self.lastIndexOf('b') == 3", ["a", "b", "c", "b"]),
+        ("self.lowerAscii() == 'äbc' && self.upperAscii() == 'äBC'", "äBc"),
+        ("self.split(',').join('-') == 'a-b' && self.replace(',', '') == 'ab'", "a,b"),
+        ("self.substring(1, 3) == 'bc' && self.charAt(0) == 'a' && self.find('[cd]+') == 'cd'", "abcd"),
+        ("self.trim() == 'a' && isURL('https://a.example/x') && !isURL('x')", " a "),
+        ("self == 'x' || self.size() > 3", "x"),
+        ("self.__dash__ == 1 && self.__namespace__ == 'n'", {"__dash__": 1, "__namespace__": "n"}),
+    ],
+)
+def test_rules_that_hold(rule: str, value: Any) -> None:
+    assert judge(rule, value) == CelVerdict()
+
+
+def test_a_broken_rule_says_its_message() -> None:
+    assert judge("self > 3", 1, message="must be large").failure == "must be large"
+    assert judge("self > 3", 1, messageExpression="'not ' + string(self)", message="x").failure == "not 1"
+    assert judge("self > 3", 1, messageExpression="1", message="x").failure == "x"
+    assert judge("self  >\n3", 1).failure == "failed rule: self > 3"
+
+
+def test_a_missing_key_is_a_refusal_as_on_the_server() -> None:
+    assert "cannot be evaluated" in judge("self.a == 1", {}).failure
+
+
+@pytest.mark.parametrize(
+    "rule", ["self.?a.hasValue()", "1 +", "quantity(self) > quantity('1')", "self", "unknown(self)"]
+)
+def test_a_rule_beyond_the_library_is_not_checked(rule: str) -> None:
+    verdict = judge(rule, "1")
+    assert verdict.unchecked
+    assert not verdict.failure
+
+
+@pytest.mark.parametrize(("rule", "concerns"), [("self == oldSelf", True), ("self != 'oldSelf'", False)])
+def test_rules_about_updates_are_told_from_others(rule: str, concerns: bool) -> None:
+    assert CelRule.of({"rule": rule}).concerns_updates is concerns
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("a", "a"), ("a-b", "a__dash__b"), ("a.b/c", "a__dot__b__slash__c"), ("a__b", "a__underscores__b"),
+     ("namespace", "__namespace__")],
+)  # fmt: skip
+def test_names_are_escaped_as_rules_write_them(name: str, written: str) -> None:
+    assert celrules.escaped(name) == written
+
+
+def test_the_path_of_a_rule_is_read() -> None:
+    assert CelRule.of({"rule": "true", "fieldPath": ".spec['a b'].c"}).field_path == ("spec", "a b", "c")
