@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.privatesigstore import PrivateSigstore
 from tests.support.process import clean_environment
 
 # The discard port: nothing listens there.
@@ -129,6 +130,65 @@ class Cosign:
             "verify", "--key", str(public_key), "--insecure-ignore-tlog=true",
             *_annotations(annotations), reference, docker_config=docker_config,
         )  # fmt: skip
+
+    def sign_keyless(
+        self,
+        reference: str,
+        sigstore: PrivateSigstore,
+        token: str,
+        *,
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """Attaches a bundle signed as the token's identity."""
+        self.run("sign", "--yes", *self._keyless(sigstore, token), *_annotations(annotations), reference)
+
+    def attest_keyless(
+        self, reference: str, sigstore: PrivateSigstore, token: str, predicate: Path, predicate_type: str
+    ) -> None:
+        """Attaches an attestation made as the token's identity."""
+        described = ["--predicate", str(predicate), "--type", predicate_type]
+        self.run("attest", "--yes", *self._keyless(sigstore, token), *described, reference)
+
+    def sign_keyless_legacy(self, reference: str, sigstore: PrivateSigstore, token: str) -> None:
+        """Adds a signature with a certificate under the tag sha256-….sig; timestamped, not logged."""
+        self.run(
+            "sign", "--yes", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false",
+            "--identity-token", str(self._token_file(token)), "--fulcio-url", sigstore.url("fulcio"),
+            "--insecure-skip-verify=true",
+            "--timestamp-server-url", sigstore.url("timestamp", "api/v1/timestamp"),
+            reference,
+        )  # fmt: skip
+
+    def verify_keyless(
+        self,
+        reference: str,
+        trusted_root: Path,
+        identity: str,
+        issuer: str,
+        *,
+        annotations: Mapping[str, str] | None = None,
+    ) -> str:
+        """Verifies a bundle by an identity; returns what cosign prints (JSON).
+
+        Raises:
+            CosignError: No signature by this identity (with these annotations).
+        """
+        return self.run(
+            "verify", "--trusted-root", str(trusted_root), "--certificate-identity", identity,
+            "--certificate-oidc-issuer", issuer, *_annotations(annotations), reference,
+        )  # fmt: skip
+
+    def _keyless(self, sigstore: PrivateSigstore, token: str) -> list[str]:
+        return [
+            "--identity-token", str(self._token_file(token)), "--signing-config", str(sigstore.signing_config_file),
+            "--trusted-root", str(sigstore.trusted_root_file),
+        ]  # fmt: skip
+
+    def _token_file(self, token: str) -> Path:
+        """Given in place, a token that is not signed with RSA is taken for the name of a file."""
+        path = self.directory / f"token-{secrets.token_hex(4)}"
+        path.write_text(token)
+        return path
 
     def _sign(
         self,
