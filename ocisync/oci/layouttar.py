@@ -142,10 +142,9 @@ class LayoutTar:
                 self._staged.close()
             if self._lock is not None:
                 os.close(self._lock)
-            if self._file is not None:
-                self._file.close()
-            self._staged = self._lock = self._file = self._seen = self._index = None
-            self._members, self._new = {}, {}
+            self._staged = self._lock = self._index = None
+            self._new = {}
+            self._forget()
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -164,19 +163,23 @@ class LayoutTar:
         try:
             now = self._path.stat()
         except FileNotFoundError:
-            self._file, self._members, self._seen = None, {}, None
+            self._forget()
             return
         seen = (now.st_ino, now.st_mtime_ns, now.st_size)
         if seen == self._seen:
             return
         if not stat.S_ISREG(now.st_mode):
             raise not_a_layout(self._place, "no plain file")
-        if self._file is not None:
-            self._file.close()
+        self._forget()
         self._file = self._path.open("rb", buffering=0)
         opened = os.fstat(self._file.fileno())
         self._members = self._scan(self._file.fileno(), opened.st_size)
         self._seen = (opened.st_ino, opened.st_mtime_ns, opened.st_size)
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file, self._seen, self._members = None, None, {}
 
     def _scan(self, handle: int, length: int) -> dict[str, Span]:
         members: dict[str, Span] = {}
