@@ -7,6 +7,7 @@ documents than allowed. Numbers mean what they mean to Kubernetes: integers of 6
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -46,6 +47,10 @@ class Problem:
     syntax: bool = False  # it is not JSON at all; it may be YAML
 
 
+_SMALL = 1 << 20  # characters that cannot hold enough values to matter
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+
 class _DuplicateKey(Exception):
     pass
 
@@ -57,6 +62,8 @@ class _TooLarge(Exception):
 def read_values(text: str, caps: Caps) -> tuple[list[Item], Problem | None]:
     """Read all values up to the first problem."""
     items: list[Item] = []
+    if _values_at_most(text) > caps.nodes:  # before they fill the memory
+        return items, Problem(1, 1, f"more than {caps.nodes} values in one file")
     nodes = 0
     start = _skip_space(text, 0)
     line, counted = 1, 0
@@ -82,6 +89,14 @@ def read_values(text: str, caps: Caps) -> tuple[list[Item], Problem | None]:
             return items, Problem(line, column, f"more than {caps.documents} documents in one file")
         start = _skip_space(text, end)
     return items, None
+
+
+def _values_at_most(text: str) -> int:
+    """A bound of the number of keys and values: each but the outermost follows one of these characters."""
+    if len(text) <= _SMALL:
+        return 0
+    bare = _STRING.sub("", text)
+    return sum(map(bare.count, "[{,:"))
 
 
 def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:

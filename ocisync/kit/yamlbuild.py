@@ -17,6 +17,7 @@ import yaml
 
 from ocisync.kit import yamlstream
 from ocisync.kit.yamlscalar import STRING_STARTS, ScalarError, key_text, resolve_plain, resolve_tagged
+from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput
 
 
@@ -254,7 +255,7 @@ class Builder:
                 if type(value) is ScalarError and (mapping is None or key is not _NO_KEY):
                     self.note_event(event, str(value))
                 if event.anchor is not None:
-                    anchors[event.anchor] = _Anchor(value, 1, 0, text, event.tag)
+                    self._anchor(event, _Anchor(value, 1, 0, text, event.tag))
             elif kind is map_start or kind is list_start:
                 nodes += 1
                 if len(stack) >= max_depth or nodes > max_nodes:
@@ -274,7 +275,7 @@ class Builder:
             elif kind is map_end or kind is list_end:
                 event, value, height = frame.start, frame.value, frame.height + 1
                 if event.anchor is not None:
-                    anchors[event.anchor] = _Anchor(value, nodes - frame.nodes, height)
+                    self._anchor(event, _Anchor(value, nodes - frame.nodes, height))
                 frame = stack.pop()
                 frame.height = max(frame.height, height)
                 key = frame.key
@@ -315,6 +316,11 @@ class Builder:
     def note_event(self, event: Any, message: str) -> None:
         """Record a problem at an event."""
         self.note(event.start_mark.line + 1, event.start_mark.column + 1, message)
+
+    def _anchor(self, event: Any, anchor: _Anchor) -> None:
+        self._anchors[event.anchor] = anchor
+        if len(self._anchors) > limits.YAML_ANCHORS:
+            self._stop(event, f"more than {limits.YAML_ANCHORS} anchors in one document")
 
     def _over_limit(self, event: Any, depth: int) -> NoReturn:
         if depth >= self.max_depth:
