@@ -24,6 +24,10 @@ class Flux(Tool):
 class ArgoCd(Tool):
     """What Argo CD's repo-server does with an `oci://` source, with default settings."""
 
+    def __init__(self, binary: Path, directory: Path) -> None:
+        super().__init__(binary, directory)
+        self._environment["TMPDIR"] = str(directory)  # it keeps a cache there
+
     def pull(self, repository: str, revision: str, output: Path) -> str:
         """Resolve and extract; the digest."""
         output.mkdir(parents=True, exist_ok=True)
