@@ -1,7 +1,7 @@
 """Trusted roots: which certificate authorities, logs and timestamp authorities of a Sigstore are believed, and when.
 
-A root is one `trusted_root.json` (`application/vnd.dev.sigstore.trustedroot+json;version=0.1`) that somebody hands to
-us: a file, a Secret, a ConfigMap. It is never fetched, refreshed or written, and there is no built-in one.
+A root is one `trusted_root.json` (`application/vnd.dev.sigstore.trustedroot`, version 0.1 or 0.2) that somebody hands
+to us: a file, a Secret, a ConfigMap. It is never fetched, refreshed or written, and there is no built-in one.
 
 Read strictly: a field that nobody defined is refused, since it could restrict what the rest allows; so is a part
 without the start of its validity. `at` takes away every part that is not valid at a moment, which the Sigstore library
@@ -29,6 +29,7 @@ from ocisync.signing.bundle import strict_base64
 from ocisync.signing.statement import only
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
+_MEDIA_TYPES = (MEDIA_TYPE, "application/vnd.dev.sigstore.trustedroot.v0.2+json")  # the same fields
 _PARTS_COUNT = 32  # of one kind; a rotation has two or three
 _CHAIN_COUNT = 8
 _LOGS = ("tlogs", "ctlogs")
@@ -102,7 +103,7 @@ def load_root(data: bytes, *, name: str = "trusted root") -> TrustedRoot:
 
 
 def _parts(document: Mapping[str, Any]) -> tuple[Part, ...]:
-    if document.get("mediaType") != MEDIA_TYPE:
+    if document.get("mediaType") not in _MEDIA_TYPES:
         raise Malformed(f"its mediaType is not {MEDIA_TYPE}")
     only(document, frozenset({"mediaType", *_NAMES}), "trusted root")
     found: list[Part] = []
@@ -122,7 +123,7 @@ def _log(kind: str, item: Mapping[str, Any]) -> Part:
     only(item, _LOG_FIELDS, what)
     key = _object(item.get("publicKey"), f"public key of a {what}")
     only(key, frozenset({"rawBytes", "keyDetails", "validFor"}), f"public key of a {what}")
-    if key.get("keyDetails") not in _KEY_DETAILS:
+    if str(key.get("keyDetails")) not in _KEY_DETAILS:
         raise Malformed(f"a {what} has a key of a kind that is not supported: {str(key.get('keyDetails'))[:60]}")
     try:
         load_der_public_key(strict_base64(key.get("rawBytes"), f"key of a {what}"))

@@ -37,10 +37,10 @@ def digest() -> str:
     return sha256_digest(data("manifest.json"))
 
 
-def root(name: str = "trusted_root", **windows: Mapping[str, str]) -> TrustedRoot:
-    """A golden trusted root; keyword arguments replace the `validFor` of all parts of a kind."""
+def root(name: str = "trusted_root", windows: Mapping[str, Mapping[str, str]] | None = None) -> TrustedRoot:
+    """A golden trusted root; `windows` replace the `validFor` of all parts of a kind."""
     found = document(name)
-    for kind, window in windows.items():
+    for kind, window in (windows or {}).items():
         for part in found[kind]:
             holder = part.get("publicKey", part)
             holder["validFor"] = dict(window)
