@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import jobsummary, keylessflags, output, pushwatch, schemaflags, secrets, sourceflags
+from ocisync.cli import jobsummary, keylessflags, output, pushwatch, renderflags, schemaflags, secrets, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, typed
@@ -81,6 +81,8 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option("--dry-run", is_flag=True, help="Check, build and compare; write nothing.")
 @watch_options
 @layout_option
+@renderflags.render_options
+@renderflags.pin_options
 @output_option("text", "json", "yaml", "name")
 @registry_options
 @common_options
@@ -113,6 +115,7 @@ def command(
       ocisync push oci://ghcr.io/acme/shop:staging --sign-key env://RELEASE_KEY -o json
       ocisync push deploy oci://ghcr.io/acme/shop:1.4.0 --keyless
       ocisync push deploy oci://registry.example/shop:1.4.0 oci://registry.example/shop:production --sign-key k
+      ocisync push deploy oci://registry.example/shop:1.4.0 --render auto --pin-images --sign-key release.key
       helm template shop ./chart | ocisync push - oci://localhost:5000/shop:dev --revision local --sign-key dev.key
       ocisync push deploy oci://localhost:5000/shop:dev --watch --reconcile apps/shop
 
@@ -127,14 +130,16 @@ def command(
         raise UsageError(f"--keyless excludes {what}", hint=f"leave one of them out, or sign with a key for {what}")
     path, targets = _targets(arguments, stands_for, signed=bool(key_files) or keyless.keyless or watch.watch)
     source_flags = sourceflags.taken_from(rest)
+    source_flags["render"] = renderflags.render_taken_from(rest, rest["kubernetes_version"])
     schema = schemaflags.taken_from(rest)
+    pin = renderflags.pin_taken_from(rest, targets[0], rest)
     pushwatch.check(watch, path, targets, source_flags, with_key=bool(key_files), force_tag=force_tag)
     # Opening an encrypted key takes a fifth of a second of pure computing: as long as all that is done meanwhile.
     signers = _signers(key_files, keyless)
     _publish(path, targets, source_flags, rest, signers, form, watch, quiet=quiet, options={
         "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
         "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
-        "schema": schema, "if_changed": if_changed, "dry_run": dry_run,
+        "schema": schema, "pin": pin, "if_changed": if_changed, "dry_run": dry_run,
     })  # fmt: skip
 
 
@@ -251,6 +256,10 @@ def _text(result: PublishResult) -> str:
     lines.append(f"revision  {result.revision}")
     lines.append(f"content   {result.objects} objects in {result.files} files, {result.layer_bytes:,} bytes packed")
     keys = sorted({str(item) for item in result.signatures})
+    if result.tools:
+        lines.append(f"rendered  {' '.join(result.tools)}")
+    if result.images:
+        lines.append(f"images    {len(result.images)} pinned")
     lines.append(f"signed    {', '.join(keys) or 'no'}")
     return "\n".join(lines)
 

@@ -14,27 +14,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 
-from ocisync.flows import publishtags, sign
+from ocisync.flows import images, publishtags, sign
 from ocisync.flows.check import SchemaOptions, check_files
 from ocisync.flows.publishtags import Current, Wanted
+from ocisync.flows.reading import Source, read_source
+from ocisync.flows.rendering import explained
 from ocisync.flows.tagrace import TagRace
 from ocisync.manifests.parse import raise_findings
 from ocisync.model import limits
 from ocisync.model.artifact import ArtifactManifest
 from ocisync.model.clock import Clock
-from ocisync.model.descriptor import CREATED, OCI_MANIFEST, REVISION, Descriptor
-from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused, UsageError
+from ocisync.model.descriptor import CLAIM_RENDER, CREATED, OCI_MANIFEST, REVISION, Descriptor
+from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused
 from ocisync.model.tree import SourceTree
 from ocisync.oci.evidence import EvidenceBudget
 from ocisync.oci.store import Store
 from ocisync.pack.artifact import BuiltArtifact, Profile, build, parse_manifest
+from ocisync.pack.imageslock import BUNDLE_LABELS
 from ocisync.pack.untar import content_digest
 from ocisync.source import files as plain_source
-from ocisync.source import git as git_source
+
+__all__ = ["PublishRequest", "PublishResult", "Source", "Step", "publish", "read_source"]
 
 
 class Step(StrEnum):
@@ -57,29 +60,6 @@ def _quiet(_step: Step, _message: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where the files come from.
-
-    Attributes:
-        path: a directory; None for standard input, whose bytes are in `data`.
-        use_git: read the committed tree around `path`; otherwise the directory as it is.
-        revision: names content that is not from Git.
-        rev, ref, source, allow_dirty: as for `source.git.read_tree`.
-        environ: PATH, CI variables, SOURCE_DATE_EPOCH for content that is not from Git.
-    """
-
-    environ: Mapping[str, str]
-    path: Path | None = None
-    data: bytes = b""
-    use_git: bool = True
-    revision: str = ""
-    rev: str = "HEAD"
-    ref: str = ""
-    source: str = ""
-    allow_dirty: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class PublishRequest:
     """One push.
 
@@ -90,6 +70,7 @@ class PublishRequest:
         claims: signed besides our own.
         expires: when the signature stops to count.
         schema: how objects are held against the schemas of their kinds; None: not at all.
+        pin: resolve image tags to digests and list them in the artifact; None: leave images as they are.
         force_tag: let typed tags change that would not.
         if_changed: do nothing if the typed tags already have equal content, of whatever commit.
         dry_run: check, build and compare, and write nothing.
@@ -107,6 +88,7 @@ class PublishRequest:
     legacy_signature: bool = False
     allow_plain_secrets: tuple[str, ...] = ()
     schema: SchemaOptions | None = None
+    pin: images.PinOptions | None = None
     force_tag: bool = False
     if_changed: bool = False
     dry_run: bool = False
@@ -123,6 +105,8 @@ class PublishResult:
         unchanged: everything was there already; nothing was uploaded, signed or tagged.
         location: where it is, if not in `repository` itself: a layout that stands for it.
         warnings: to be shown; no reason to stop.
+        tools: what rendered the files, each as `kustomize@v5.8.2`.
+        images: all images, if they were pinned.
     """
 
     repository: str
@@ -139,6 +123,8 @@ class PublishResult:
     layer_bytes: int
     dry_run: bool = False
     location: str = ""
+    tools: tuple[str, ...] = ()
+    images: tuple[images.PinnedImage, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -156,41 +142,9 @@ class PublishResult:
             "revision": self.revision,
             "unchanged": self.unchanged,
             "signatures": sign.describe(self.signatures),
+            "tools": list(self.tools),
+            "images": [image.as_json() for image in self.images],
         }
-
-
-def read_source(source: Source | SourceTree, clock: Clock) -> SourceTree:
-    """Read the files to pack.
-
-    Raises:
-        NotFound, Refused, InvalidInput, UsageError: as `source.git` and `source.files` say.
-    """
-    if isinstance(source, SourceTree):
-        return source
-    if source.path is not None and source.use_git:
-        if source.revision:
-            raise UsageError("--revision names content that is not from Git", hint="use --ref, or add --no-git")
-        return git_source.read_tree(
-            source.path,
-            rev=source.rev,
-            ref=source.ref,
-            source=source.source,
-            allow_dirty=source.allow_dirty,
-            environ=source.environ,
-        )
-    moment = _moment(source.environ, clock)
-    if source.path is None:
-        return plain_source.read_stdin(source.data, revision=source.revision, committed_at=moment, source=source.source)
-    return plain_source.read_directory(source.path, revision=source.revision, committed_at=moment, source=source.source)
-
-
-def _moment(environ: Mapping[str, str], clock: Clock) -> datetime:
-    epoch = environ.get("SOURCE_DATE_EPOCH", "")
-    if not epoch:
-        return clock.now()
-    if not epoch.isascii() or not epoch.isdigit() or len(epoch) > 11:
-        raise UsageError(f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch[:40]!r}")
-    return datetime.fromtimestamp(int(epoch), UTC)
 
 
 def publish(request: PublishRequest) -> PublishResult:
@@ -214,6 +168,7 @@ class _Publisher:
         self._notes: list[str] = []
         self._wrote = False
         self._manifests: dict[str, ArtifactManifest | None] = {}
+        self._images: tuple[images.PinnedImage, ...] = ()
 
     def run(self) -> PublishResult:
         request = self._request
@@ -223,8 +178,12 @@ class _Publisher:
         publishtags.check_time(tree.provenance, self._now)
         self._progress(Step.CHECK, f"checking {len(tree.files)} files")
         objects, warnings = _check_tree(tree, request)
+        if request.pin is not None:
+            tree = self._pinned(tree, request.pin)
+            warnings = _check_tree(tree, request)[1]  # no more of the images
         self._progress(Step.PACK, f"packing {objects} objects")
-        built = build(tree, annotations=request.annotations, profile=request.profile)
+        labels = BUNDLE_LABELS if request.pin is not None else {}
+        built = build(tree, annotations=request.annotations, profile=request.profile, labels=labels)
 
         self._progress(Step.COMPARE, f"comparing with {self._store.repository}")
         current = {tag: self._current(tag) for tag in wanted.all}
@@ -251,6 +210,13 @@ class _Publisher:
         found = tuple(signatures[key] for key in sorted(signatures))
         return self._result(tree, built, target.digest, tags, found, warnings, objects)
 
+    def _pinned(self, tree: SourceTree, options: images.PinOptions) -> SourceTree:
+        self._progress(Step.CHECK, "resolving images")
+        pinned = images.pin_images(tree, options)
+        self._images = pinned.images
+        self._notes += pinned.notes
+        return pinned.tree
+
     def _result(
         self,
         tree: SourceTree,
@@ -275,6 +241,8 @@ class _Publisher:
             files=len(tree.files),
             layer_bytes=len(built.layer),
             dry_run=self._request.dry_run,
+            tools=tree.provenance.tools,
+            images=self._images,
         )
 
     # Comparing ------------------------------------------------------------------------------------------------
@@ -375,7 +343,7 @@ class _Publisher:
 
     def _claims(self, tree: SourceTree, tags: tuple[str, ...]) -> dict[str, str]:
         origin = tree.provenance
-        return sign.make_claims(
+        claims = sign.make_claims(
             repository=self._store.repository,
             revision=origin.revision,
             tags=tags,
@@ -384,6 +352,9 @@ class _Publisher:
             expires=self._request.expires,
             extra=self._request.claims,
         )
+        if origin.tools:
+            claims[CLAIM_RENDER] = " ".join(origin.tools)
+        return claims
 
     def _budget(self) -> EvidenceBudget:
         return EvidenceBudget(self._request.clock.monotonic)
@@ -452,10 +423,11 @@ class _Publisher:
 
 def _check_tree(tree: SourceTree, request: PublishRequest) -> tuple[int, tuple[Finding, ...]]:
     checked = check_files(tree.files, allow_plain_secrets=request.allow_plain_secrets, schema=request.schema)
-    raise_findings(checked.errors)
+    raise_findings(explained(checked.errors, tree))
     if not checked.objects:
         raise _nothing_to_publish(tree)
-    return checked.objects, checked.warnings
+    told = tree.rendering.warnings if tree.rendering is not None else ()
+    return checked.objects, (*told, *explained(checked.warnings, tree))
 
 
 def _nothing_to_publish(tree: SourceTree) -> InvalidInput:

@@ -82,7 +82,7 @@ def read_tree(files: Sequence[TreeFile], *, lenient: bool = False) -> ParsedTree
         tool = _RENDERED.get(name)
         if tool and not any(part.startswith(".") for part in file.path.split("/")):
             unrendered.append(folder + "/" if folder else "")
-            message = f"this directory must be rendered first: push what `{tool}` prints (`ocisync push -` reads it)"
+            message = f"this directory must be rendered first: push it with --render auto, or push what `{tool}` prints"
             findings.append(Finding(file.path, 0, 0, message, Rule.UNRENDERED))
     objects: list[ManifestObject] = []
     for file in files:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ocisync.kit.yamlio import Path
 from ocisync.manifests import secrets
+from ocisync.manifests.images import pod_images
 from ocisync.manifests.parse import FilePlaces, is_manifest
 from ocisync.manifests.rules import WARNINGS, Rule
 from ocisync.manifests.schema.catalog import Catalog, is_definition
@@ -30,18 +30,6 @@ _SUBDOMAIN_CHARS = 253
 # Names of these are path segments: RBAC has `system:node`, signing requests what their client likes.
 _FREE_NAMES = frozenset({"rbac.authorization.k8s.io", "certificates.k8s.io"})
 _LABEL_NAMES = frozenset({("", "Namespace"), ("", "Service")})
-_POD_SPECS: dict[str, Path] = {
-    "Pod": ("spec",),
-    "PodTemplate": ("template", "spec"),
-    "ReplicationController": ("spec", "template", "spec"),
-    "Deployment": ("spec", "template", "spec"),
-    "StatefulSet": ("spec", "template", "spec"),
-    "DaemonSet": ("spec", "template", "spec"),
-    "ReplicaSet": ("spec", "template", "spec"),
-    "Job": ("spec", "template", "spec"),
-    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
-}
-_WORKLOAD_GROUPS = frozenset({"", "apps", "batch"})
 _STRINGS = (("labels",), ("annotations",))
 _PLAIN_HINT = "encrypt it, create it in the cluster, or name it with --allow-plain-secret"
 
@@ -123,8 +111,8 @@ class _Inspector:
         if size > limits.OBJECT_BYTES:
             message = f"{item.id} has {size} bytes, more than etcd's limit of {limits.OBJECT_BYTES}"
             self._add(Finding(item.file, item.line, 0, message, Rule.OBJECT_SIZE))
-        for path, image in _images(item):
-            why = tag_problem(image)
+        for path, image in pod_images(item.body):
+            why = tag_problem(image) if isinstance(image, str) and image else ""
             if why:
                 message = f"image {image[:200]!r} {why}: pin a version or a digest"
                 self._add(self._finding(item, path, message, Rule.MOVING_IMAGE_TAG))
@@ -206,18 +194,3 @@ def tag_problem(image: str) -> str:
     if not tag:
         return "has no tag"
     return "" if any(char.isdigit() for char in tag) else "has a tag that moves"
-
-
-def _images(item: ManifestObject) -> Iterator[tuple[Path, str]]:
-    path = _POD_SPECS.get(item.gvk.kind)
-    if path is None or item.gvk.group not in _WORKLOAD_GROUPS:
-        return
-    spec: Any = item.body
-    for part in path:
-        spec = spec.get(part) if isinstance(spec, dict) else None
-    for field in ("initContainers", "containers"):
-        containers = spec.get(field) if isinstance(spec, dict) else None
-        for index, container in enumerate(containers if isinstance(containers, list) else ()):
-            image = container.get("image") if isinstance(container, dict) else None
-            if isinstance(image, str) and image:
-                yield (*path, field, index, "image"), image

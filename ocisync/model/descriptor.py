@@ -39,6 +39,7 @@ CLAIM_TAGS = "dev.ocisync.tags"
 CLAIM_SEQUENCE = "dev.ocisync.sequence"
 CLAIM_SIGNED = "dev.ocisync.signed"
 CLAIM_EXPIRES = "dev.ocisync.expires"
+CLAIM_RENDER = "dev.ocisync.render"
 
 SIGN_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 IN_TOTO_PAYLOAD_TYPE = "application/vnd.in-toto+json"

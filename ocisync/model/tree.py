@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from ocisync.model.errors import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class TreeFile:
@@ -24,6 +26,7 @@ class Provenance:
         committed_at: committer time, aware UTC; becomes `created` and the default sequence.
         source: URL of the repository without user info, query and `.git`; empty if unknown.
         dirty: the packed bytes are not exactly those of the commit.
+        tools: what rendered the files, each as `kustomize@v5.8.2`.
     """
 
     commit: str
@@ -31,11 +34,31 @@ class Provenance:
     committed_at: datetime
     source: str = ""
     dirty: bool = False
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """From `line` on (counted from 1), a rendered file was made from `source`."""
+
+    file: str
+    line: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How files of a tree were made, for messages about them. `origins` are sorted by line for each file."""
+
+    tools: tuple[str, ...]
+    warnings: tuple[Finding, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTree:
-    """Files sorted by path, and where they came from."""
+    """Files sorted by path, and where they came from. `rendering` is None if every file is as it was committed."""
 
     files: tuple[TreeFile, ...]
     provenance: Provenance
+    rendering: Rendering | None = None

@@ -74,16 +74,26 @@ class BuiltArtifact:
 
 
 def build(
-    tree: SourceTree, *, annotations: Mapping[str, str] = MappingProxyType({}), profile: str = Profile.OCI
+    tree: SourceTree,
+    *,
+    annotations: Mapping[str, str] = MappingProxyType({}),
+    profile: str = Profile.OCI,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> BuiltArtifact:
     """Pack a tree.
+
+    Args:
+        tree: the files.
+        annotations: of the manifest, besides ours.
+        profile: which media types to write.
+        labels: of the image config, besides revision and source.
 
     Raises:
         InvalidInput: for paths that cannot be packed, and for more than an agent would unpack.
         UsageError: for annotations that are not free to choose.
     """
     config_type, layer_type = _TYPES[Profile(profile)]
-    labels = _annotations(tree, annotations)
+    own = _annotations(tree, annotations)
     tar = write_tar(tree.files)
     layer = gzip(tar)
     diff_id = sha256_digest(tar)
@@ -91,15 +101,15 @@ def build(
     config = _json(
         {
             "architecture": "amd64",
-            "config": {"Labels": {key: labels[key] for key in (REVISION, SOURCE) if key in labels}},
-            "created": labels[CREATED],
+            "config": {"Labels": {**labels, **{key: own[key] for key in (REVISION, SOURCE) if key in own}}},
+            "created": own[CREATED],
             "os": "linux",
             "rootfs": {"diff_ids": [diff_id], "type": "layers"},
         }
     )
     config_descriptor = Descriptor(config_type, sha256_digest(config), len(config))
     layer_descriptor = Descriptor(layer_type, sha256_digest(layer), len(layer))
-    manifest = _manifest(config_descriptor, layer_descriptor, labels)
+    manifest = _manifest(config_descriptor, layer_descriptor, own)
     return BuiltArtifact(
         manifest=manifest,
         config=config,
@@ -108,7 +118,7 @@ def build(
         config_descriptor=config_descriptor,
         layer_descriptor=layer_descriptor,
         diff_id=diff_id,
-        annotations=labels,
+        annotations=own,
     )
 
 

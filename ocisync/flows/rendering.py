@@ -1,0 +1,84 @@
+"""Render what was read: the published directory first, more of the repository if its kustomizations refer to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ocisync.model.errors import Finding, InvalidInput, NotFound
+from ocisync.model.limits import PATH_DEPTH
+from ocisync.model.tree import SourceTree, TreeFile
+from ocisync.render.layout import Layout, RenderOptions, plan
+from ocisync.render.tree import render, shown
+
+
+def rendered(
+    tree: SourceTree,
+    path: Path,
+    options: RenderOptions,
+    environ: Mapping[str, str],
+    read: Callable[[Path], SourceTree],
+) -> SourceTree:
+    """Render a tree.
+
+    Args:
+        tree: of the directory `path`.
+        path: to be published.
+        options: as asked for.
+        environ: PATH is used, nothing else.
+        read: reads a directory above `path` in the same way, for kustomizations that refer to it.
+
+    Raises:
+        InvalidInput: all findings.
+        OcisyncError: a tool is missing or fails.
+    """
+    wide, prefix, layout = _widened(tree, path, options, read)
+    findings = shown(layout, prefix)
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise InvalidInput(f"{findings[0]}{more}", findings=findings)
+    if not layout.units:
+        return tree
+    files, rendering = render(wide.files, prefix, layout, options, environ)
+    # What was read decides whether it is as committed: directories above may have changes of their own.
+    provenance = replace(wide.provenance, tools=rendering.tools)
+    return SourceTree(files, provenance, rendering)
+
+
+def _widened(
+    tree: SourceTree, path: Path, options: RenderOptions, read: Callable[[Path], SourceTree]
+) -> tuple[SourceTree, str, Layout]:
+    directory = path.resolve()
+    top, wide, prefix = directory, tree, ""
+    layout = plan(tree.files, prefix, options)
+    while layout.levels_up and len(prefix.split("/")) < PATH_DEPTH:
+        # Building blocks lie `levels_up` above the top of what was read.
+        for _ in range(layout.levels_up):
+            top = top.parent
+        prefix = directory.relative_to(top).as_posix()
+        try:
+            wide = read(top)
+        except NotFound as error:
+            message = f"a kustomization refers to {top}, which is in no Git repository"
+            raise InvalidInput(message, hint="keep what is published together in one repository") from error
+        # Below the published directory its own ignore rules hold, not those of a directory above.
+        own = tuple(TreeFile(f"{prefix}/{file.path}", file.data) for file in tree.files)
+        around = tuple(file for file in wide.files if not file.path.startswith(f"{prefix}/"))
+        wide = replace(wide, files=(*around, *own))
+        layout = plan(wide.files, prefix, options)
+    return wide, prefix, layout
+
+
+def explained(findings: Sequence[Finding], tree: SourceTree) -> tuple[Finding, ...]:
+    """Say of findings in rendered files what these were made from."""
+    if tree.rendering is None:
+        return tuple(findings)
+    sources: dict[str, list[tuple[int, str]]] = {}
+    for origin in tree.rendering.origins:
+        sources.setdefault(origin.file, []).append((origin.line, origin.source))
+    out = []
+    for finding in findings:
+        made = [source for line, source in sources.get(finding.file, ()) if line <= max(finding.line, 1)]
+        out.append(replace(finding, message=f"{finding.message} (rendered from {made[-1]})") if made else finding)
+    return tuple(out)
