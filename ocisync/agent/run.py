@@ -38,7 +38,7 @@ from ocisync.agent.reports import Reporter
 from ocisync.agent.status import StatusWriter
 from ocisync.agent.supervisor import Group, Supervisor
 from ocisync.agent.syncs import SYNCS, SYNCS_PATH, SyncTable
-from ocisync.agent.trust import POLICIES, POLICIES_PATH, SECRETS, TrustBoard
+from ocisync.agent.trust import CONFIG_MAPS, POLICIES, POLICIES_PATH, SECRETS, TrustBoard
 from ocisync.agent.watermark import ConfigMapWatermarks
 from ocisync.agent.worker import Desk, Workshop
 from ocisync.cluster.client import Cluster
@@ -203,6 +203,7 @@ class Agent:
             (SYNCS, SYNCS_PATH, self._syncs, True),
             (POLICIES, POLICIES_PATH, self._trust, True),
             (SECRETS, self._trust.secrets_path, self._trust, False),
+            (CONFIG_MAPS, self._trust.config_maps_path, self._trust, False),
         ]
         loops = [
             (f"watch-{kind}", self._own_watch(kind, path, handler, full=full)) for kind, path, handler, full in watched

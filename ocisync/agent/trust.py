@@ -1,7 +1,8 @@
-"""Policies and keys in force: watched, loaded together, swapped as one immutable value.
+"""Policies, keys and trusted roots in force: watched, loaded together, swapped as one immutable value.
 
-Secrets of the agent's namespace are watched as metadata only; the values of those that policies name are read when a
-policy or a Secret moved. Every change wakes all syncs, because any of them may be judged differently now.
+Secrets and ConfigMaps of the agent's namespace are watched as metadata only; the values of those that policies name are
+read when a policy or one of them moved. Every change wakes all syncs, because any of them may be judged differently
+now. ConfigMaps that no policy names do not count: the agent's own records are among them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from ocisync.agent.conditions import read_conditions
 from ocisync.agent.metrics import Metrics
@@ -22,7 +24,7 @@ from ocisync.flows.memory import Trust
 from ocisync.flows.trust import TrustSet, load_policies
 from ocisync.kit.log import logger
 from ocisync.model.clock import Clock, format_rfc3339
-from ocisync.model.errors import ClusterRefused, Unavailable
+from ocisync.model.errors import ClusterRefused, InvalidInput, Unavailable
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_GROUP, POLICY_KIND
 from ocisync.model.status import Condition
@@ -32,10 +34,12 @@ _LOG = logger("trust")
 POLICIES = GroupKind(API_GROUP, POLICY_KIND)
 POLICIES_PATH = f"/apis/{API_GROUP}/v1alpha1/trustpolicies"
 SECRETS = GroupKind("", "Secret")
+CONFIG_MAPS = GroupKind("", "ConfigMap")
+_KINDS = (POLICIES, SECRETS, CONFIG_MAPS)
 
 
 class TrustBoard:
-    """The handler of both watches. `changed` is called after every change, outside of the lock."""
+    """The handler of the watches. `changed` is called after every change, outside of the lock."""
 
     def __init__(
         self, cluster: Cluster, namespace: str, changed: Callable[[], None], clock: Clock, metrics: Metrics
@@ -48,9 +52,10 @@ class TrustBoard:
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._policies: dict[str, JsonObject] = {}
-        self._secrets: dict[str, str] = {}
-        self._rounds: dict[GroupKind, set[str]] = {POLICIES: set(), SECRETS: set()}
-        self._synced: dict[GroupKind, threading.Event] = {POLICIES: threading.Event(), SECRETS: threading.Event()}
+        self._versions: dict[GroupKind, dict[str, str]] = {SECRETS: {}, CONFIG_MAPS: {}}
+        self._root_names: set[str] = set()
+        self._rounds: dict[GroupKind, set[str]] = {kind: set() for kind in _KINDS}
+        self._synced: dict[GroupKind, threading.Event] = {kind: threading.Event() for kind in _KINDS}
         self._problems: dict[GroupKind, str] = {}
         self._moved = 1
         self._trust = Trust(TrustSet((), ()), 0)
@@ -61,13 +66,18 @@ class TrustBoard:
         return f"/api/v1/namespaces/{segment(self._namespace)}/secrets"
 
     @property
+    def config_maps_path(self) -> str:
+        """Where trusted roots are watched, besides Secrets."""
+        return f"/api/v1/namespaces/{segment(self._namespace)}/configmaps"
+
+    @property
     def listed(self) -> bool:
-        """Whether policies and Secrets were seen completely once."""
+        """Whether policies, Secrets and ConfigMaps were seen completely once."""
         return all(event.is_set() for event in self._synced.values())
 
     @property
     def trouble(self) -> str:
-        """Why a watch does not run; empty if both do."""
+        """Why a watch does not run; empty if all do."""
         with self._lock:
             return "; ".join(message for message in self._problems.values() if message)
 
@@ -75,15 +85,20 @@ class TrustBoard:
         """The policies in force, loaded anew if something moved.
 
         Raises:
-            Unavailable, ClusterRefused: a Secret could not be read; then nothing can be judged.
+            Unavailable, ClusterRefused: a Secret or ConfigMap could not be read; then nothing can be judged.
         """
         with self._loading:
             with self._lock:
                 moved, documents = self._moved, list(self._policies.values())
             if moved != self._trust.version:
-                loaded = load_policies(documents, self._read_secret)
+                loaded = load_policies(documents, self._read_secret, self._read_root)
                 self._trust = Trust(loaded, moved)
-                _LOG.info("trust policies loaded", policies=len(loaded.policies), unusable=len(loaded.unusable))
+                _LOG.info(
+                    "trust policies loaded",
+                    policies=len(loaded.policies),
+                    unusable=len(loaded.unusable),
+                    roots=[root.fingerprint for root in loaded.roots],
+                )
             return self._trust
 
     def write_statuses(self) -> None:
@@ -129,19 +144,32 @@ class TrustBoard:
             _LOG.warning("trust policy cannot be used", policy=metadata["name"], problem=problem)
 
     def _read_secret(self, name: str) -> Mapping[str, bytes] | None:
-        answer = self._cluster.request("GET", f"{self.secrets_path}/{segment(name)}")
+        found = self._read("Secret", self.secrets_path, name)
+        return None if found is None else _decoded(found.get("data"), f"Secret {self._namespace}/{name}")
+
+    def _read_root(self, name: str) -> Mapping[str, bytes] | None:
+        with self._lock:
+            self._root_names.add(name)  # before it is read: what changes from now on is noticed
+        secret = self._read_secret(name)
+        found = self._read("ConfigMap", self.config_maps_path, name)
+        if found is None:
+            return secret
+        if secret is not None:
+            raise InvalidInput(f"trustedRootRef {name!r}: the namespace has a Secret and a ConfigMap of this name")
+        texts = {key: str(text).encode() for key, text in (found.get("data") or {}).items()}
+        return {**texts, **_decoded(found.get("binaryData"), f"ConfigMap {self._namespace}/{name}")}
+
+    def _read(self, kind: str, path: str, name: str) -> JsonObject | None:
+        answer = self._cluster.request("GET", f"{path}/{segment(name)}")
         if answer.status == 404:
             return None
         if answer.status != 200:
-            message = f"Secret {self._namespace}/{name}: HTTP {answer.status}"
+            message = f"{kind} {self._namespace}/{name}: HTTP {answer.status}"
             if answer.status == 429 or answer.status >= 500:
                 raise Unavailable(message)
-            raise ClusterRefused(message, hint="does the agent's Role allow get of secrets in its namespace?")
-        data = json.loads(answer.body).get("data") or {}
-        try:
-            return {key: base64.b64decode(value, validate=True) for key, value in data.items()}
-        except (binascii.Error, ValueError) as error:
-            raise ClusterRefused(f"Secret {self._namespace}/{name}: {error}") from error
+            raise ClusterRefused(message, hint=f"does the agent's Role allow get of {kind.lower()}s in its namespace?")
+        found: JsonObject = json.loads(answer.body)
+        return found
 
     # --- The watches' handler ---------------------------------------------------------------------------------------
 
@@ -163,26 +191,32 @@ class TrustBoard:
 
     def _note(self, kind: GroupKind, event_type: str, name: str, obj: JsonObject) -> bool:
         """Remember it; whether it moved anything that judging rests on."""
-        if kind == SECRETS:
+        if kind in self._versions:
+            versions = self._versions[kind]
             version = str((obj.get("metadata") or {}).get("resourceVersion"))
+            before = versions.get(name)
             if event_type == "DELETED":
-                return self._secrets.pop(name, None) is not None
-            before = self._secrets.get(name)
-            self._secrets[name] = version
-            return before != version
+                versions.pop(name, None)
+                return before is not None and self._matters(kind, name)
+            versions[name] = version
+            return before != version and self._matters(kind, name)
         if event_type == "DELETED":
             return self._policies.pop(name, None) is not None
         known = self._policies.get(name)
         self._policies[name] = obj
         return known is None or known.get("spec") != obj.get("spec")
 
+    def _matters(self, kind: GroupKind, name: str) -> bool:
+        return kind == SECRETS or name in self._root_names
+
     def synced(self, kind: GroupKind) -> None:
         """A list is complete."""
         with self._lock:
-            table: dict[str, object] = self._secrets if kind == SECRETS else self._policies  # type: ignore[assignment]
-            gone = [name for name in table if name not in self._rounds[kind]]
-            for name in gone:
+            table: dict[str, Any] = self._policies if kind == POLICIES else self._versions[kind]
+            missing = [name for name in table if name not in self._rounds[kind]]
+            for name in missing:
                 del table[name]
+            gone = [name for name in missing if kind == POLICIES or self._matters(kind, name)]
             self._moved += bool(gone)
             self._problems.pop(kind, None)
         first = not self._synced[kind].is_set()
@@ -199,3 +233,10 @@ class TrustBoard:
             _LOG.warning("watch does not run", kind=str(kind), problem=message)
         elif not message:
             _LOG.info("watch runs again", kind=str(kind))
+
+
+def _decoded(data: Mapping[str, str] | None, what: str) -> dict[str, bytes]:
+    try:
+        return {key: base64.b64decode(value, validate=True) for key, value in (data or {}).items()}
+    except (binascii.Error, ValueError) as error:
+        raise ClusterRefused(f"{what}: {error}") from error

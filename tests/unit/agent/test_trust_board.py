@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from ocisync.agent.metrics import Metrics
-from ocisync.agent.trust import POLICIES, SECRETS, TrustBoard
+from ocisync.agent.trust import CONFIG_MAPS, POLICIES, SECRETS, TrustBoard
+from ocisync.model.digest import sha256_digest
 from ocisync.model.errors import ClusterRefused, Unavailable
+from tests.support import goldensigstore as golden
 from tests.support.trust import signer
 from tests.unit.agent.fakes import FakeClock, FakeCluster
 
@@ -51,7 +53,7 @@ def board(server: Cluster) -> tuple[TrustBoard, FakeCluster, list[int]]:
 
 
 def listed(made: TrustBoard, *policies: dict[str, Any]) -> None:
-    for kind, items in ((POLICIES, policies), (SECRETS, (secret(),))):
+    for kind, items in ((POLICIES, policies), (SECRETS, (secret(),)), (CONFIG_MAPS, ())):
         made.started(kind)
         for item in items:
             made.event(kind, "ADDED", item)
@@ -133,3 +135,90 @@ def test_a_policy_that_a_new_list_does_not_show_is_gone() -> None:
     made.started(POLICIES)
     made.synced(POLICIES)
     assert made.current().set.policies == ()
+
+
+# Trusted roots ------------------------------------------------------------------------------------------------------
+
+KEYLESS = {
+    "issuer": "https://accounts.example",
+    "subject": "dev@example.com",
+    "trustedRootRef": {"name": "root"},
+}
+
+
+class Roots:
+    """Answers GET for Secrets and ConfigMaps named `root`, as they are now."""
+
+    def __init__(self, *, secret: bytes | None = None, config_map: bytes | None = None) -> None:
+        self.secret = secret
+        self.config_map = config_map
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        if method != "GET":
+            return 200, {}
+        if path.endswith("/secrets/root") and self.secret is not None:
+            return 200, {"data": {"trusted_root.json": base64.b64encode(self.secret).decode()}}
+        if path.endswith("/configmaps/root") and self.config_map is not None:
+            return 200, {"data": {"trusted_root.json": self.config_map.decode()}}
+        return 404, {}
+
+
+def keyless_board(roots: Roots) -> tuple[TrustBoard, list[int]]:
+    changes: list[int] = []
+    made = TrustBoard(FakeCluster(roots.answer), "ocisync-system", lambda: changes.append(1), FakeClock(), Metrics())
+    listed(made, policy(authorities=[{"name": "dev", "keyless": KEYLESS}]))
+    return made, changes
+
+
+def config_map(name: str, version: int) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": str(version)}}
+
+
+@pytest.mark.parametrize("kind", ["secret", "config_map"])
+def test_a_trusted_root_is_read_from_a_secret_or_a_config_map(kind: str) -> None:
+    data = golden.data("trusted_root.json")
+    made, _ = keyless_board(Roots(secret=data) if kind == "secret" else Roots(config_map=data))
+    assert [root.fingerprint for root in made.current().set.roots_for(REPOSITORY)] == [golden_fingerprint()]
+
+
+def golden_fingerprint() -> str:
+    return sha256_digest(golden.data("trusted_root.json"))
+
+
+def test_a_secret_and_a_config_map_of_one_name_make_the_policy_unusable() -> None:
+    data = golden.data("trusted_root.json")
+    made, _ = keyless_board(Roots(secret=data, config_map=data))
+    assert "a Secret and a ConfigMap of this name" in made.current().set.unusable["shop"]
+
+
+def test_a_root_that_appears_or_changes_or_goes_wakes_everyone_and_other_config_maps_do_not() -> None:
+    roots = Roots()
+    made, changes = keyless_board(roots)
+    assert "neither a Secret nor a ConfigMap" in made.current().set.unusable["shop"]
+    made.event(CONFIG_MAPS, "ADDED", config_map("inventory-1", 1))
+    assert changes == [1]
+    roots.config_map = golden.data("trusted_root.json")
+    made.event(CONFIG_MAPS, "ADDED", config_map("root", 1))
+    assert changes == [1, 1]
+    assert made.current().set.unusable == {}
+    roots.config_map = golden.data("elsewhere_root.json")
+    made.event(CONFIG_MAPS, "MODIFIED", config_map("root", 2))
+    assert made.current().set.roots[0].fingerprint != golden_fingerprint()
+    roots.config_map = None
+    made.event(CONFIG_MAPS, "DELETED", config_map("root", 3))
+    assert made.current().set.unusable
+    assert changes == [1, 1, 1, 1]
+
+
+def test_a_root_that_went_while_the_watch_was_away_is_noticed() -> None:
+    roots = Roots(config_map=golden.data("trusted_root.json"))
+    made, changes = keyless_board(roots)
+    made.current()
+    made.event(CONFIG_MAPS, "ADDED", config_map("root", 1))
+    made.current()
+    roots.config_map = None
+    made.started(CONFIG_MAPS)
+    made.event(CONFIG_MAPS, "ADDED", config_map("inventory-1", 1))
+    made.synced(CONFIG_MAPS)
+    assert made.current().set.unusable
+    assert len(changes) == 3
