@@ -133,7 +133,7 @@ class PublishResult:
 
     def as_json(self) -> dict[str, object]:
         """The form that scripts read."""
-        return {
+        answer: dict[str, object] = {
             "reference": self.reference,
             "repository": self.repository,
             "tags": list(self.tags),
@@ -142,9 +142,12 @@ class PublishResult:
             "revision": self.revision,
             "unchanged": self.unchanged,
             "signatures": sign.describe(self.signatures),
-            "tools": list(self.tools),
-            "images": [image.as_json() for image in self.images],
         }
+        if self.tools:
+            answer["tools"] = list(self.tools)
+        if self.images:
+            answer["images"] = [image.as_json() for image in self.images]
+        return answer
 
 
 def publish(request: PublishRequest) -> PublishResult:

@@ -96,8 +96,6 @@ def test_the_result_has_what_scripts_read(store: MemoryStore, key: Signer) -> No
         "revision": "main@sha1:" + "a" * 40,
         "unchanged": False,
         "signatures": [{"key": key.fingerprint, "format": "Bundle", "digest": result.signatures[0].source}],
-        "tools": [],
-        "images": [],
     }
     assert (result.objects, result.files) == (1, 2)
 
