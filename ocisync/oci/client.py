@@ -8,6 +8,7 @@ Importing this module is cheap; oras and requests are imported when the first st
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -26,6 +27,7 @@ from ocisync.oci.endpoint import endpoint_of, joined, origin_of
 from ocisync.oci.failures import Answer, error_of
 from ocisync.oci.headers import media_type_of, next_link
 from ocisync.oci.options import RegistryOptions
+from ocisync.oci.retry import Transient
 from ocisync.oci.store import Manifest, PutResult, Referrers, Store, TimedStore
 from ocisync.oci.uploads import Upload, upload_location
 
@@ -261,12 +263,16 @@ class RegistryStore:
         if answer.status == 201:
             return True
         if answer.status == 202:
-            # The registry opened an upload instead; it would expire by itself, but that can take a week.
-            self._transport.run(self._call(what, "DELETE", upload_location(answer, url, what), scope=scope))
+            self._abandon(self._call(what, "DELETE", upload_location(answer, url, what), scope=scope))
             return False
         if answer.status >= 500:
             raise self._error(answer, what)
         return False
+
+    def _abandon(self, call: Call) -> None:
+        """Close an upload that the registry opened unasked. It would expire by itself, but that can take a week."""
+        with contextlib.suppress(Transient, OcisyncError):  # tidying up is worth one request, and no failure
+            self._transport.once(call)
 
     def put_manifest(self, raw: bytes, media_type: str, ref: str) -> PutResult:
         """Store exactly these bytes under a tag or their digest."""
@@ -276,7 +282,10 @@ class RegistryStore:
             raise UsageError(f"{what}: the bytes have digest {digest}")
         answer = self._run(what, "PUT", f"manifests/{ref}", headers={"Content-Type": media_type}, body=lambda: raw)
         if not answer.ok:
-            raise self._error(answer, what, tag="" if is_digest(ref) else ref)
+            error = self._error(answer, what, tag="" if is_digest(ref) else ref)
+            if error.reason == "TagImmutable" and self._is_at(ref, digest):
+                return PutResult(digest, subject_indexed=False)  # ours already: an earlier answer was lost
+            raise error
         stored = answer.header("docker-content-digest").strip()
         if stored and stored != digest:
             raise Refused(
@@ -285,12 +294,27 @@ class RegistryStore:
         subject = answer.header("oci-subject").strip()
         return PutResult(digest, bool(subject) and subject == subject_digest(raw))
 
+    def _is_at(self, tag: str, digest: str) -> bool:
+        try:
+            found = self.resolve(tag)
+        except OcisyncError:
+            return False
+        return found is not None and found.digest == digest
+
     def delete_tag(self, tag: str) -> None:
         """Remove one tag; never the manifest, never its other tags."""
         check_tag(tag)
         what = f"deleting tag {self.repository}:{tag}"
-        answer = self._run(what, "DELETE", f"manifests/{tag}")
-        if answer.ok:
+        call = self._call(what, "DELETE", self._endpoint.url(f"manifests/{tag}"))
+        tries = 0
+
+        def attempt() -> Answer:
+            nonlocal tries
+            tries += 1
+            return self._transport.once(call)
+
+        answer = self._transport.retrier.run(attempt, call.deadline)
+        if answer.ok or (answer.status == 404 and tries > 1):  # the answer to an earlier try was lost
             return
         if answer.status in {400, 405}:
             # Deleting the manifest instead, as some clients do, would take all its other tags along.

@@ -15,7 +15,8 @@ from ocisync.model.errors import Unavailable
 
 T = TypeVar("T")
 
-# 500 is not here: registries answer it for broken manifests as well, and repeating those helps nobody.
+# 500 is not here: registries answer it for broken manifests as well, and repeating those helps nobody. Reads are
+# repeated after it all the same: storage behind a registry has its moments.
 RETRY_STATUSES = frozenset({408, 429, 502, 503, 504})
 
 

@@ -282,7 +282,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         finally:
             response.close()
         answer = Answer(response.status_code, headers, body, response.url or call.url)
-        if answer.status in RETRY_STATUSES:
+        if answer.status in RETRY_STATUSES or (answer.status == 500 and call.method in {"GET", "HEAD"}):
             asked = retry_after_s(answer.header("retry-after"), answer.header("date"))
             raise Transient(
                 Unavailable(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import is_digest
 from ocisync.model.errors import OcisyncError, Refused, Unavailable
 from ocisync.oci.endpoint import joined, origin_of
 from ocisync.oci.failures import Answer, error_of
@@ -33,6 +34,7 @@ _RANGE = re.compile(r"(?:bytes[ =])?0-(-1|[0-9]{1,18})\Z", re.ASCII)  # olareg s
 _WANTS_CHUNKS = frozenset({404, 405, 411, 413, 416, 501})
 # How registries say that a session is gone, or elsewhere than they said a moment ago.
 _SESSION_LOST = frozenset({400, 404, 409, 410, 412, 416, 422})
+_SESSION_GONE = frozenset({404, 410, 416})  # a restarted registry forgets sessions; once, that is worth a new one
 
 
 class _Data:
@@ -137,6 +139,7 @@ class Upload:
         self._attempts = 0
         self._location = ""
         self._confirmed = 0
+        self._begun_anew = False
         endpoint = transport.endpoint
         self._what = f"uploading blob {descriptor.digest} to {endpoint.repository}"
 
@@ -154,9 +157,9 @@ class Upload:
             before = self._confirmed
             try:
                 return self._transport.retrier.run(lambda: self._attempt(arrived))
-            except Unavailable:
+            except Unavailable as error:
                 # A long upload over a bad line may fail often; each new plan has to be paid with progress.
-                if self._confirmed <= before:
+                if self._confirmed <= before or error.retry_after_s is not None:
                     raise
 
     def _attempt(self, arrived: Callable[[], bool]) -> None:
@@ -167,14 +170,18 @@ class Upload:
         if self._attempts >= CHUNKED_FROM_ATTEMPT:
             self._chunked = self._chunked or self._descriptor.size > self._chunk
         offset = self._offset_there() if again else None
-        if offset is None:
+        answer = self._start_over() if offset is None else self._send_chunks(offset)
+        taken_up = offset is not None and answer.status in _SESSION_LOST
+        if taken_up or (self._chunked and answer.status in _SESSION_GONE and not self._begun_anew):
+            self._begun_anew = True
             answer = self._start_over()
-        else:
-            answer = self._send_chunks(offset)
-            if answer.status in _SESSION_LOST:
-                answer = self._start_over()
         if not answer.ok:
             raise error_of(answer, self._what, self._transport.endpoint.name)
+        stored = answer.header("docker-content-digest").strip()
+        if is_digest(stored) and stored != self._descriptor.digest:
+            raise Refused(
+                f"{self._what}: the registry stored other content, with digest {stored}", reason="BadArtifact"
+            )
 
     def _offset_there(self) -> int | None:
         """How many bytes the broken session has; None if it cannot or need not be taken up."""

@@ -15,6 +15,8 @@ matching fault that still has counts left is taken. Faults are consumed in the o
 | `Truncate` | the right head, then only the first bytes of the body, then the end of the connection |
 | `Corrupt` | the right answer with one byte of the body inverted |
 | `Endless` | the body followed by more and more bytes, without end |
+| `Relabel` | the right answer under other headers |
+| `Misreport` | the right answer, but `Content-Length` is so many bytes off |
 """
 
 from __future__ import annotations
@@ -72,7 +74,21 @@ class Endless:
     chunk: bytes = b"\0" * 65536
 
 
-Action = Status | Delay | Reset | LoseAnswer | Truncate | Corrupt | Endless
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """Replace or add headers of the answer."""
+
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Misreport:
+    """Add `by` to the announced length; the body is not changed. The connection is closed behind it."""
+
+    by: int = -1
+
+
+Action = Status | Delay | Reset | LoseAnswer | Truncate | Corrupt | Endless | Relabel | Misreport
 
 
 class Fault:

@@ -33,6 +33,8 @@ from ocisync.sandbox.faults import (
     Fault,
     Faults,
     LoseAnswer,
+    Misreport,
+    Relabel,
     Reset,
     Status,
     Truncate,
@@ -234,7 +236,11 @@ class Reply:
         self._log.add(request.method, request.target, status, request.headers.get("user-agent", ""), request.labels)
         if self._fault is not None and isinstance(self._fault.action, LoseAnswer):
             raise ConnectionLostError("answer lost by injected fault")
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+        if self._fault is not None and isinstance(self._fault.action, Relabel):
+            changed = self._fault.action.headers
+            replaced = {name.lower() for name in changed}
+            pairs = [pair for pair in pairs if pair[0].lower() not in replaced] + list(changed.items())
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}"]
         lines += [f"{name}: {value}" for name, value in pairs]
         if self.close:
@@ -243,22 +249,30 @@ class Reply:
 
     def send(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Answer with a body held in memory."""
-        if self._fault is not None and isinstance(self._fault.action, Truncate | Corrupt | Endless) and body:
+        damage = self._fault.action if self._fault is not None else None
+        if isinstance(damage, Endless) or (isinstance(damage, Truncate | Corrupt) and body):
             self.send_chunks(status, [body], len(body), headers)
             return
+        announced = len(body)
+        if self._fault is not None and isinstance(self._fault.action, Misreport) and status not in (204, 304):
+            announced = max(announced + self._fault.action.by, 0)
+            self.close = True
         head = self._head(status, headers or {})
         if status in (204, 304):
             self.transmit(head + b"\r\n")
         elif self._request.method == "HEAD":
-            self.transmit(head + (b"\r\n" if b"Content-Length" in head else b"Content-Length: %d\r\n\r\n" % len(body)))
+            self.transmit(head + (b"\r\n" if b"Content-Length" in head else b"Content-Length: %d\r\n\r\n" % announced))
         else:
-            self.transmit(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            self.transmit(head + b"Content-Length: %d\r\n\r\n" % announced + body)
 
     def send_chunks(
         self, status: int, chunks: Iterable[bytes], length: int, headers: Mapping[str, str] | None = None
     ) -> None:
         """Answer with `length` bytes that are produced on the way."""
         action = self._fault.action if self._fault is not None else None
+        if isinstance(action, Misreport):
+            length = max(length + action.by, 0)
+            self.close = True
         head = self._head(status, headers or {})
         if self._request.method == "HEAD":
             self.transmit(head + b"Content-Length: %d\r\n\r\n" % length)
@@ -267,7 +281,7 @@ class Reply:
             self.close = True
             self.transmit(head + b"Transfer-Encoding: chunked\r\n\r\n")
             stream = Stream(self)
-            for data in chunks:
+            for data in filter(None, chunks):  # an empty chunk would be the end
                 stream.write(data)
             while True:  # ends when the client gives up or the server stops: transmit raises
                 stream.write(action.chunk)

@@ -1,227 +1,178 @@
-"""The fault table: each kind of request × each thing that goes wrong on the wire.
+"""What the registry client makes of faults: the whole table of `faulttable.py`, and what a table cannot say.
 
-Every cell says what the caller gets and how many faulty answers were consumed: with the fault striking once, and with
-the fault striking for ever. Nothing sleeps: the store's waits are recorded.
-
-Outcomes: `ok` the operation succeeds; `none` it says that the thing does not exist; else the error's class.
+Nothing sleeps: the store's waits are recorded.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from ocisync.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from ocisync.model.errors import AccessDenied, NotFound, OcisyncError, Refused, Unavailable
+from ocisync.model.descriptor import OCI_INDEX, OCI_MANIFEST
+from ocisync.model.errors import AccessDenied, ExitCode, NotFound, OcisyncError, Refused, Unavailable
 from ocisync.oci.client import RegistryStore, open_store
 from ocisync.oci.credentials import Credential, StaticCredentials
 from ocisync.oci.retry import RetryPlan
-from ocisync.sandbox.faults import Action, Corrupt, Delay, Endless, LoseAnswer, Reset, Status, Truncate
+from ocisync.sandbox.faults import LoseAnswer, Status
 from ocisync.sandbox.registry import Registry as Sandbox
 from ocisync.sandbox.registryauth import Account, Auth
+from tests.contract.faulttable import (
+    ATTEMPTS,
+    CELLS,
+    CHUNK,
+    CONTENT,
+    FAULTS,
+    KINDS,
+    OTHER,
+    TABLE,
+    Bench,
+    Cell,
+    summary,
+)
 from tests.support.images import EMPTY, Sleeper, described, image, push_bundle, push_image, quick
 
-ATTEMPTS = 3
-CONTENT = b"layer one"
-NEW = b"a new blob"
-TIMEOUT_S = 0.15
+PATIENT_S, HASTY_S = 10.0, 0.3  # the second only where a timeout is what is tested
+EXIT_CODES = {
+    AccessDenied: ExitCode.DENIED,
+    NotFound: ExitCode.NOT_FOUND,
+    Refused: ExitCode.REFUSED,
+    Unavailable: ExitCode.TRY_AGAIN,
+}
 
 
-@dataclass
-class Bench:
-    """A registry with a pushed image that has a referrer, and a store to read it with."""
+def benches(timeout_s: float = PATIENT_S) -> Iterator[Bench]:
+    auth = Auth({"ci": Account("secret")}, scheme="bearer", token_ttl_s=3600)
+    with Sandbox(auth=auth) as sandbox:
+        sleeper = Sleeper()
+        plan = RetryPlan(attempts=ATTEMPTS, attempts_unreachable=ATTEMPTS, budget_s=900)
+        password = StaticCredentials(sandbox.address, Credential("ci", "secret"))
+        identity = StaticCredentials(sandbox.address, Credential(identity_token=auth.refresh_token("ci")))
 
-    sandbox: Sandbox
-    store: RegistryStore
-    subject: Descriptor
-    sleeper: Sleeper
+        def opened(path: str, credentials: StaticCredentials = password, **more: Any) -> RegistryStore:
+            options = quick(sleeper, credentials=credentials, plan=plan, timeout_s=timeout_s, **more)
+            return open_store(f"{sandbox.address}/{path}", options)
+
+        with (
+            opened("shop/config") as store,
+            opened("shop/config", chunk_bytes=CHUNK) as small,
+            opened("shop/pages", tags_page=1) as pages,
+            opened("shop/config", identity) as with_identity,
+            opened("other/config") as elsewhere,
+        ):
+            subject = push_image(store, "v1", CONTENT)
+            store.attach(push_bundle(store, subject, b"{}"), subject)
+            for tag in ("v1", "v2"):
+                push_image(pages, tag)
+            yield Bench(sandbox, store, small, pages, with_identity, elsewhere, subject, sleeper)
+            sandbox.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def shared_bench() -> Iterator[Bench]:
+    """One for the whole table: each cell makes what it needs anew."""
+    yield from benches()
+
+
+@pytest.fixture(scope="module")
+def hasty_bench() -> Iterator[Bench]:
+    """The same, soon tired of waiting."""
+    yield from benches(HASTY_S)
 
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    auth = Auth({"ci": Account("secret")}, scheme="bearer")
-    with Sandbox(auth=auth) as sandbox:
-        login = StaticCredentials(sandbox.address, Credential("ci", "secret"))
-        sleeper = Sleeper()
-        plan = RetryPlan(attempts=ATTEMPTS, attempts_unreachable=ATTEMPTS, budget_s=900)
-        reference = f"{sandbox.address}/shop/config"
-        with open_store(reference, quick(credentials=login)) as writer:
-            subject = push_image(writer, "v1", CONTENT)
-            writer.attach(push_bundle(writer, subject, b"{}"), subject)
-        options = quick(sleeper, credentials=login, plan=plan, timeout_s=TIMEOUT_S)
-        with open_store(reference, options) as store:
-            yield Bench(sandbox, store, subject, sleeper)
-            sandbox.faults.clear()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of request: how to cause it, and how to recognise it."""
-
-    method: str
-    path: str
-    run: Callable[[Bench], object]
-
-
-def _put_blob(bench: Bench) -> object:
-    content = NEW + str(bench.sandbox.requests.count()).encode()  # another one each time
-    bench.store.put_blob(described(content), content)
-    return True
-
-
-def _put_manifest(bench: Bench) -> object:
-    raw = image(EMPTY, described(CONTENT))
-    return bench.store.put_manifest(raw, OCI_MANIFEST, "v2").digest == described(raw).digest
-
-
-KINDS = {
-    "HEAD manifest": Kind("HEAD", "/manifests/", lambda bench: bench.store.resolve(bench.subject.digest)),
-    "GET manifest": Kind("GET", "/manifests/", lambda bench: bench.store.manifest(bench.subject.digest)),
-    "GET blob": Kind("GET", "/blobs/", lambda bench: bench.store.blob(described(CONTENT), max_bytes=100)),
-    "HEAD blob": Kind("HEAD", "/blobs/", lambda bench: bench.store.has_blob(described(CONTENT).digest)),
-    "POST upload": Kind("POST", "/blobs/uploads/", _put_blob),
-    "PUT blob": Kind("PUT", "/blobs/uploads/", _put_blob),
-    "PUT manifest": Kind("PUT", "/manifests/", _put_manifest),
-    "GET referrers": Kind("GET", "/referrers/", lambda bench: bench.store.referrers(bench.subject.digest).descriptors),
-    "GET tags": Kind("GET", "/tags/list", lambda bench: list(bench.store.tags())),
-    "token": Kind("GET", "/token", lambda bench: bench.store.resolve("v1")),
-}
-
-OTHER = "sha256:" + "7" * 64
-FAULTS: dict[str, Action] = {
-    "timeout": Delay(),
-    "reset": Reset(),
-    "lost answer": LoseAnswer(),
-    "401": Status(401),
-    "403": Status(403, {}, json.dumps({"errors": [{"code": "DENIED", "message": "no"}]}).encode()),
-    "404": Status(404, {}, json.dumps({"errors": [{"code": "X_UNKNOWN", "message": "no"}]}).encode()),
-    "429": Status(429, {"Retry-After": "7"}),
-    "500": Status(500),
-    "502": Status(502),
-    "truncated": Truncate(1),
-    "corrupt": Corrupt(1),
-    "endless": Endless(),
-    "wrong digest": Status(200, {"Docker-Content-Digest": OTHER, "Content-Type": OCI_MANIFEST, "Location": "/"}, b"{}"),
-    "wrong type": Status(200, {"Content-Type": "text/html"}, b"<html></html>"),
-}
-
-# once / for ever: outcome and number of faulty answers consumed.
-RECOVERS = (("ok", 1), ("Unavailable", ATTEMPTS))
-DENIED = (("AccessDenied", 1), ("AccessDenied", 1))
-REFUSED = (("Refused", 1), ("Refused", 1))
-MISSING = (("NotFound", 1), ("NotFound", 1))
-NONE = (("none", 1), ("none", 1))
-BROKEN = (("Unavailable", 1), ("Unavailable", 1))
-HARMLESS = (("ok", 1), ("ok", 1))  # the fault cannot touch an answer without a body
-
-ALWAYS = {
-    "timeout": RECOVERS,
-    "reset": RECOVERS,
-    "lost answer": RECOVERS,
-    "401": DENIED,
-    "403": DENIED,
-    "429": RECOVERS,
-    "500": BROKEN,
-    "502": RECOVERS,
-}
-READ = {**ALWAYS, "truncated": RECOVERS, "corrupt": REFUSED, "endless": REFUSED}
-NO_BODY = {**ALWAYS, "truncated": HARMLESS, "corrupt": HARMLESS, "endless": HARMLESS}
-
-TABLE = {
-    "HEAD manifest": {
-        **NO_BODY,
-        "404": NONE,
-        "wrong digest": REFUSED,
-        "wrong type": HARMLESS,  # the manifest itself is looked at instead
-    },
-    "GET manifest": {**READ, "404": MISSING, "wrong digest": REFUSED, "wrong type": REFUSED},
-    "GET blob": {**READ, "404": MISSING, "wrong digest": REFUSED, "wrong type": REFUSED},
-    "HEAD blob": {**NO_BODY, "404": NONE, "wrong digest": HARMLESS, "wrong type": HARMLESS},
-    "POST upload": {
-        **NO_BODY,
-        "404": MISSING,
-        "wrong digest": (("OcisyncError", 1), ("OcisyncError", 1)),  # 200 opens no upload
-        "wrong type": (("OcisyncError", 1), ("OcisyncError", 1)),
-    },
-    "PUT blob": {
-        **NO_BODY,
-        # For ever: the registry has the blob although its answers are lost; asking finds it.
-        "lost answer": HARMLESS,
-        "404": (("ok", 1), ("NotFound", 2)),  # tried again in chunks
-        "wrong digest": HARMLESS,
-        "wrong type": HARMLESS,
-    },
-    "PUT manifest": {**NO_BODY, "404": MISSING, "wrong digest": REFUSED, "wrong type": HARMLESS},
-    "GET referrers": {
-        **READ,
-        # No usable API means the fallback tag, where nothing is.
-        "404": NONE,
-        "corrupt": NONE,
-        "endless": NONE,
-        "wrong digest": NONE,
-        "wrong type": NONE,
-    },
-    "GET tags": {**READ, "404": MISSING, "wrong digest": (("none", 1), ("none", 1)), "wrong type": REFUSED},
-    "token": {
-        **ALWAYS,
-        "401": (("AccessDenied", 1), ("AccessDenied", 1)),
-        "404": DENIED,
-        "truncated": RECOVERS,
-        "corrupt": RECOVERS,  # no JSON: asked again
-        "endless": REFUSED,
-        "wrong digest": DENIED,
-        "wrong type": RECOVERS,
-    },
-}
-CELLS = [(kind, fault) for kind, faults in TABLE.items() for fault in faults]
+    yield from benches()
 
 
 def log_in(bench: Bench) -> None:
-    """Get the tokens to pull and to push, so that a fault meets the request that it is meant for."""
-    raw = bench.store.manifest("v1").raw
-    bench.store.put_manifest(raw, OCI_MANIFEST, "v1")
+    """Get the tokens that the kinds need, so that a fault meets the request that it is meant for."""
+    for store in (bench.store, bench.small):
+        raw = store.manifest("v1").raw
+        store.put_manifest(raw, OCI_MANIFEST, "v1")
+    list(bench.pages.tags())
+    bench.store.mount_blob(OTHER, bench.elsewhere.repository)
+    bench.logged_in = True
 
 
-def outcome(bench: Bench, kind: Kind) -> str:
-    """Run the operation and name what came of it."""
+def outcome(bench: Bench, kind: str, prepared: object) -> str:
+    """Run the operation and name what came of it; errors must have the exit code of their class."""
     try:
-        result = kind.run(bench)
+        result = KINDS[kind].run(bench, prepared)
     except OcisyncError as error:
-        for known in (AccessDenied, NotFound, Refused, Unavailable):
-            if isinstance(error, known):
-                return known.__name__
+        assert error.exit_code == EXIT_CODES[type(error)]
         return type(error).__name__
     return "ok" if result else "none"
 
 
-def test_the_table_is_complete() -> None:
-    assert {kind: set(FAULTS) - set(faults) for kind, faults in TABLE.items()} == {kind: set() for kind in KINDS}
+def strike(bench: Bench, kind: str, fault: str, times: int | None) -> tuple[str, int]:
+    """Let a fault strike a request; the outcome and how many faulty answers were consumed."""
+    request, made = KINDS[kind], FAULTS[fault]
+    bench.sandbox.faults.clear()
+    if kind.endswith("token"):
+        bench.sandbox.auth.expire_all()
+        bench.logged_in = False
+    elif not bench.logged_in:
+        log_in(bench)
+    prepared = request.prepare(bench)
+    injected = bench.fault(request.path, request.method, made(bench) if callable(made) else made, times)
+    return outcome(bench, kind, prepared), injected.hits
+
+
+def test_the_table_is_complete(record_property: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {kind: set(FAULTS) - set(TABLE[kind]) for kind in KINDS} == {kind: set() for kind in KINDS}
+    assert set(TABLE) == set(KINDS)
+    record_property("fault table", summary())
+    with capsys.disabled():
+        print(f"\n{summary()}")
 
 
 @pytest.mark.parametrize(("kind", "fault"), CELLS, ids=[f"{kind}-{fault}" for kind, fault in CELLS])
-def test_a_fault_has_the_outcome_of_the_table(bench: Bench, kind: str, fault: str) -> None:
-    request = KINDS[kind]
-    for times, expected in zip((1, None), TABLE[kind][fault], strict=True):
-        bench.sandbox.faults.clear()
-        bench.sandbox.auth.expire_all()
-        if kind != "token":
-            log_in(bench)
-        injected = bench.sandbox.faults.add(request.path, method=request.method, count=times, action=FAULTS[fault])
-        assert (outcome(bench, request), injected.hits) == expected, f"the fault strikes {times or 'always'}"
+def test_a_fault_has_the_outcome_of_the_table(shared_bench: Bench, hasty_bench: Bench, kind: str, fault: str) -> None:
+    expected = TABLE[kind][fault]
+    assert not isinstance(expected, str)
+    bench = hasty_bench if fault == "timeout" else shared_bench
+    got: Cell = (strike(bench, kind, fault, 1), strike(bench, kind, fault, None))
+    assert got == expected
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "token"])
-def test_an_expired_token_is_replaced_without_a_word(bench: Bench, kind: str) -> None:
-    bench.store.ping()
-    assert outcome(bench, KINDS[kind]) == "ok"
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.endswith("token")])
+def test_an_expired_token_is_replaced_without_a_word(shared_bench: Bench, kind: str) -> None:
+    bench = shared_bench
+    bench.sandbox.faults.clear()
+    log_in(bench)
+    prepared = KINDS[kind].prepare(bench)
     bench.sandbox.auth.expire_all()
     bench.sandbox.requests.clear()
-    assert outcome(bench, KINDS[kind]) == "ok"
-    assert bench.sandbox.requests.count(status=401) <= 2  # one for each scope: pull, push
-    assert bench.sleeper.slept == []
+    bench.sleeper.slept.clear()
+    assert outcome(bench, kind, prepared) == ("none" if kind == "DELETE upload" else "ok")
+    assert bench.sandbox.requests.count(status=401) <= 3  # one for each scope: pull, push, push and pull elsewhere
+    assert len(bench.sleeper.slept) == (1 if kind == "GET upload" else 0)  # after the chunk that broke
+
+
+def test_a_deleted_tag_is_deleted_although_the_answer_was_lost(bench: Bench) -> None:
+    push_image(bench.store, "doomed")
+    bench.fault("/manifests/doomed", "DELETE", LoseAnswer())
+    bench.store.delete_tag("doomed")
+    assert bench.store.resolve("doomed") is None
+
+
+def test_a_tag_that_may_not_move_and_is_ours_already_is_no_refusal(bench: Bench) -> None:
+    raw = bench.store.manifest("v1").raw
+    bench.fault("/manifests/v1", "PUT", LoseAnswer())
+    bench.fault("/manifests/v1", "PUT", Status(409, {}, b'{"errors":[{"code":"DENIED","message":"tag is immutable"}]}'))
+    assert bench.store.put_manifest(raw, OCI_MANIFEST, "v1").digest == bench.subject.digest
+
+
+def test_an_answer_that_asks_for_patience_ends_an_upload_that_made_progress(bench: Bench) -> None:
+    content = bench.fresh()
+    bench.fault("/blobs/uploads/", "PUT", Status(413))
+    asked = bench.fault("/blobs/uploads/", "PUT", Status(429, {"Retry-After": "3600"}), None)
+    with pytest.raises(Unavailable):
+        bench.small.put_blob(described(content), content)
+    assert asked.hits == 1
 
 
 def test_the_wait_that_a_registry_asks_for_is_kept(bench: Bench) -> None:
