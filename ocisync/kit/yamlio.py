@@ -124,7 +124,8 @@ class Places:
             values, _ = jsontext.read_values(text, _PLACE_CAPS)
             for item in values:
                 self._add(" " * (item.column - 1) + text[item.start : item.end].replace("\\/", "/ "), item.line - 1)
-            rest = yamlstream.after_space(text, values[-1].end if values else 0) or len(text)
+            after = yamlstream.after_space(text, values[-1].end if values else 0)
+            rest = len(text) if after is None else after
             lines = text.count("\n", 0, rest)
         for chunk in yamlstream.chunks(text[rest:]):
             self._add(chunk.text, lines + chunk.lines)

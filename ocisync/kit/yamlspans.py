@@ -60,7 +60,8 @@ class Spans:
             for item in values:
                 self._add(_JSON_ESCAPE.sub(_as_long, text[item.start : item.end]), item.start)
             self._json = len(self._roots)
-            self._base = yamlstream.after_space(text, values[-1].end if values else 0) or len(text)
+            rest = yamlstream.after_space(text, values[-1].end if values else 0)
+            self._base = len(text) if rest is None else rest
         self._add_yaml(text[self._base :])
 
     def find(self, index: int, path: Path) -> Span | None:

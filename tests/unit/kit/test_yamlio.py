@@ -295,3 +295,7 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(right, float) and not isinstance(left, bool):
         return isinstance(left, int | float) and math.isclose(left, right, rel_tol=1e-15)
     return type(left) is type(right) and bool(left == right)
+
+
+def test_places_are_known_in_yaml_that_begins_like_json() -> None:
+    assert Places(b"{a: x, b: y}\n").find(0, ("b",)) == (1, 8)
