@@ -20,7 +20,7 @@ from ocisync.flows.publish import Source, read_source
 from ocisync.flows.trust import TrustSet
 from ocisync.flows.verify import Request, verify
 from ocisync.manifests.difference import Action, FieldChange, FieldPath, Item, ObjectChange, compare, pointer
-from ocisync.manifests.parse import is_manifest, raise_findings, read_tree
+from ocisync.manifests.parse import is_manifest, needs_rendering, raise_findings, read_tree
 from ocisync.manifests.select import files_under
 from ocisync.model.artifact import ArtifactManifest, VerdictReason
 from ocisync.model.clock import Clock
@@ -152,19 +152,20 @@ def compare_sides(old: Side, new: Side, *, path: str = "") -> Comparison:
     objects = compare(*_objects((old, lefts), (new, rights)))
     told = {item.file for change in objects for item in (change.old, change.new) if item is not None}
     changed = _files(lefts, rights)
+    others = [change for change in changed if needs_rendering(change.path) or not is_manifest(change.path)]
     return Comparison(
         old,
         new,
         objects,
-        tuple(change for change in changed if not is_manifest(change.path)),
-        tuple(change.path for change in changed if is_manifest(change.path) and change.path not in told),
+        tuple(others),
+        tuple(change.path for change in changed if change not in others and change.path not in told),
     )
 
 
 def _objects(*sides: tuple[Side, Sequence[TreeFile]]) -> list[tuple[ManifestObject, ...]]:
     out, findings = [], []
     for side, files in sides:
-        # An artifact may hold what another tool renders; in a directory, that is a mistake which a push refuses.
+        # An artifact may hold what Flux or Argo CD renders in the cluster; a push refuses such a directory.
         parsed = read_tree(files, lenient=bool(side.digest))
         findings += [_named(side, finding) for finding in parsed.findings]
         out.append(parsed.objects)

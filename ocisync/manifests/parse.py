@@ -45,6 +45,11 @@ def is_manifest(path: str) -> bool:
     return path.endswith(_EXTENSIONS) and not any(part.startswith(".") for part in path.split("/"))
 
 
+def needs_rendering(path: str) -> bool:
+    """Tell whether a file of a tree tells kustomize or helm what to make of the files beside it."""
+    return path.rpartition("/")[2] in _RENDERED and not any(part.startswith(".") for part in path.split("/"))
+
+
 def parse_tree(files: Sequence[TreeFile], *, lenient: bool = False) -> tuple[ManifestObject, ...]:
     """The objects of a tree.
 

@@ -121,3 +121,13 @@ def test_what_is_no_tree_of_files_is_refused_with_the_reason(
     ran = cli("pull", f"{repository}:1.0.0", "-d", "out")
     assert ran.exit_code == 4
     assert words in ran.err
+
+
+def test_a_changed_kustomization_is_a_difference_between_artifacts_of_flux(
+    flux: Flux, directory: Path, cli: Cli, repository: str
+) -> None:
+    for tag, prefix in (("1.0.0", "a-"), ("2.0.0", "b-")):
+        (directory / "kustomization.yaml").write_text(f"resources: [app.yaml]\nnamePrefix: {prefix}\n")
+        flux.push(directory, f"{repository}:{tag}", REVISION)
+    ran = cli("diff", f"{repository}:1.0.0", f"{repository}:2.0.0", "-o", "name")
+    assert (ran.exit_code, ran.out) == (3, "file kustomization.yaml\n")
