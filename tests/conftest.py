@@ -12,6 +12,7 @@ with ``OCISYNC_REQUIRE_REAL=1``):
 * ``flux``, ``argocd``: their own clients, on loopback.
 * ``cosign``: the real cosign, offline. ``oras``, ``skopeo``, ``imgpkg``: the real ones, on loopback.
 * ``kustomize``, ``helm``: the real renderers.
+* ``private_sigstore``: Fulcio, Rekor and a timestamp authority in a network namespace, with identities to sign as.
 
 Servers live for the whole run; tests keep apart by ``namespace`` and ``repository``. A test that stops one
 must start it again before it ends.
@@ -42,6 +43,7 @@ from tests.support.cosign import Cosign
 from tests.support.gitopstools import ArgoCd, Flux
 from tests.support.kwok import Kwok
 from tests.support.ocitools import Helm, Imgpkg, Kustomize, Oras, Skopeo
+from tests.support.privatesigstore import PrivateSigstore
 from tests.support.registries import Distribution, Login, Olareg, Registry
 from tests.support.sandboxes import SandboxCluster, SandboxRegistry
 
@@ -55,6 +57,7 @@ REAL_FIXTURES = frozenset(
         "olareg",
         "start_distribution",
         "cosign",
+        "private_sigstore",
         "oras",
         "skopeo",
         "imgpkg",
@@ -260,6 +263,17 @@ def api_namespace(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterato
 def cosign(tmp_path_factory: pytest.TempPathFactory) -> Cosign:
     """The real cosign, offline."""
     return Cosign(requirements.require("cosign"), tmp_path_factory.mktemp("cosign"))
+
+
+@pytest.fixture(scope="session")
+def private_sigstore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSigstore]:
+    """A private Sigstore that keeps its log for the whole run."""
+    running = PrivateSigstore(tmp_path_factory.mktemp("sigstore"), requirements.require("sigstore"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,8 @@ from ocisync.signing.statement import statement
 _MEDIA_TYPE = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
 _CONNECT_S, _ANSWER_S = 10.0, 60.0  # a log answers when the entry is included, which takes seconds
 _WAYS_TO_IDENTITY = (
-    "GitHub: permissions: {id-token: write}; GitLab: id_tokens: {SIGSTORE_ID_TOKEN: {aud: sigstore}}; "
-    "elsewhere: --identity-token FILE"
+    "GitHub: give the job the permission id-token (write); GitLab: id_tokens with SIGSTORE_ID_TOKEN for the audience"
+    " sigstore; elsewhere: --identity-token FILE"
 )
 
 
