@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ocisync.kit.yamlio import Path
@@ -25,6 +25,7 @@ from ocisync.model.resource import Gvk, JsonObject, ManifestObject
 _RELEASE = re.compile(r"v?1\.(\d{1,3})(?:\.\d+)?\Z")
 _API_VERSION: Path = ("apiVersion",)
 _KIND: Path = ("kind",)
+_MESSAGE_CHARS = 1_000
 
 
 def parse_release(text: str) -> int:
@@ -100,7 +101,7 @@ class Catalog:
             self._unknown(item.gvk, out)
         if body is not item.body:
             out = [problem for problem in out if not _is_encrypted(body, problem.path)]
-        return out
+        return [_in_one_line(problem) for problem in out]
 
     def _deprecation(self, gvk: Gvk, out: Problems) -> None:
         life = self._release.lifecycle(gvk)
@@ -183,6 +184,15 @@ class Catalog:
         same = [other.kind for other in self._release.kinds() if other.group == gvk.group]
         text = f"Kubernetes 1.{minor} has no {gvk.kind} in {gvk.api_version}{did_you_mean(gvk.kind, same)}"
         return Problem(_KIND, Rule.UNKNOWN_KIND, text)
+
+
+def _in_one_line(problem: Problem) -> Problem:
+    """Messages quote keys and kinds, which may be anything."""
+    text = problem.message
+    if text.isprintable() and len(text) <= _MESSAGE_CHARS:
+        return problem
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_MESSAGE_CHARS])
+    return replace(problem, message=shown)
 
 
 def _is_encrypted(value: Any, path: Path) -> bool:

@@ -1,8 +1,8 @@
 """Schemas of custom kinds, from their CustomResourceDefinitions: structural schemas as the API server reads them.
 
-An object is judged as the server judges it: nulls of fields that are not nullable count as absent, defaults are filled
-in, then values are checked (types, required fields, bounds, patterns, formats, enumerations, `allOf`, `anyOf`, `oneOf`,
-`not`, sets and lists with keys, CEL rules). Unknown fields are looked for in what was written; only
+An object is judged as the server judges it: defaults are filled in (for a null that is not allowed, too), then values
+are checked (types, required fields, bounds, patterns, formats, enumerations, `allOf`, `anyOf`, `oneOf`, `not`, sets and
+lists with keys, CEL rules). Unknown fields are looked for in what was written; only
 `x-kubernetes-preserve-unknown-fields` lets them pass.
 
 A definition may hold what cannot be checked here (a pattern of another dialect, a CEL function that is not known);
@@ -45,6 +45,10 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "integer": ((int,), "an integer"),
     "number": ((int, float), "a number"),
 }
+_EMBEDDED = (
+    ("apiVersion", re.compile(r"[^/]+(?:/[^/]+)?\Z")),
+    ("kind", re.compile(r"[A-Za-z](?:[-A-Za-z0-9]{0,61}[A-Za-z0-9])?\Z")),
+)
 _OBJECT_FIELDS = ("apiVersion", "kind", "metadata")
 
 
@@ -138,7 +142,7 @@ class CustomKind:
         if raw.get("x-kubernetes-int-or-string") is True:
             made.types, made.type_words = (int, str), "an integer or a string"
         elif kind:
-            if kind not in _TYPES:
+            if not isinstance(kind, str) or kind not in _TYPES:
                 raise DefinitionError(f"{where}.type is {shown(kind)}")
             made.types, made.type_words = _TYPES[kind]
         made.properties = {
@@ -209,7 +213,7 @@ class CustomKind:
         if type(value) is not dict:
             return
         embedded = schema.embedded or root
-        if schema.embedded and not root and type(value.get("metadata")) is dict:
+        if schema.embedded and not root and value.get("metadata") is not None:
             self._metadata.check(value["metadata"], (*path, "metadata"), out)
         for key, entry in value.items():
             inner = schema.properties.get(key)
@@ -254,9 +258,11 @@ class CustomKind:
             if key not in value:
                 out.append(missing(path, key))
         if schema.embedded:
-            for key in _OBJECT_FIELDS[:2]:
+            for key, form in _EMBEDDED:
                 if not isinstance(value.get(key), str) or not value[key]:
                     out.append(missing(path, key))
+                elif not form.match(value[key]):
+                    out.append(bad_value((*path, key), f"is {shown(value[key])}, which is none"))
 
     def _junctors(self, schema: _Schema, value: Any, path: Path, out: Problems) -> None:
         for part in schema.all_of:
@@ -390,7 +396,7 @@ def _number_bounds(raw: Mapping[str, Any], value: float, path: Path) -> Iterator
 
 
 def _fill(schema: _Schema, value: Any) -> Any:
-    """A copy without meaningless nulls and with defaults."""
+    """A copy with defaults, also where a null stands that is not allowed."""
     if type(value) is list:
         items = schema.items
         return [_fill(items, entry) for entry in value] if items is not None else value
@@ -401,7 +407,7 @@ def _fill(schema: _Schema, value: Any) -> Any:
         inner = schema.properties.get(key) or schema.additional
         if inner is None:
             filled[key] = entry
-        elif entry is not None or inner.nullable:
+        elif entry is not None or inner.nullable or "default" not in inner.raw:
             filled[key] = _fill(inner, entry)
     for key, inner in schema.properties.items():
         if key not in filled and (default := inner.raw.get("default", _ABSENT)) is not _ABSENT:

@@ -103,7 +103,7 @@ def _is_uri(text: str) -> bool:
 # What apiextensions-apiserver's format registry knows; other formats mean nothing to it, so nothing here.
 STRING_FORMATS: dict[str, Callable[[str], bool]] = {
     "bsonobjectid": lambda text: _OBJECT_ID.match(text) is not None,
-    "byte": is_base64,
+    "byte": lambda text: bool(text) and is_base64(text),
     "cidr": _is_cidr,
     "date": _is_date,
     "date-time": is_time,
