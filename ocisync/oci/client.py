@@ -9,6 +9,7 @@ Importing this module is cheap; oras and requests are imported when the first st
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -28,7 +29,7 @@ from ocisync.oci.failures import Answer, error_of
 from ocisync.oci.headers import media_type_of, next_link
 from ocisync.oci.options import RegistryOptions
 from ocisync.oci.retry import Transient
-from ocisync.oci.store import Manifest, PutResult, Referrers, Store, TimedStore
+from ocisync.oci.store import Manifest, PutResult, Referrers, Store, StreamingStore, TimedStore
 from ocisync.oci.uploads import Upload, upload_location
 
 if TYPE_CHECKING:
@@ -167,6 +168,13 @@ class RegistryStore:
         if found != digest:
             raise Refused(f"{what}: the registry sent other content, with digest {found}", reason="BadArtifact")
         return answer.body
+
+    def open_blob(self, descriptor: Descriptor) -> BinaryIO:
+        """Open a blob to be read in pieces; use it in a `with`."""
+        from ocisync.oci.downloads import BUFFER_BYTES, BlobReader
+
+        what = f"reading blob {self.repository}@{parse_digest(descriptor.digest)}"
+        return io.BufferedReader(BlobReader(self._transport, self._call, descriptor, what).open(), BUFFER_BYTES)
 
     def has_blob(self, digest: str) -> bool:
         """Tell whether the repository has a blob."""
@@ -350,6 +358,6 @@ def _is_tag(name: str) -> bool:
     return True
 
 
-def _conforms(store: RegistryStore) -> tuple[Store, TimedStore]:
-    """Checked by the type checker: a registry store is a `Store` that keeps to deadlines."""
-    return store, store
+def _conforms(store: RegistryStore) -> tuple[Store, TimedStore, StreamingStore]:
+    """Checked by the type checker: a registry store is a `Store` that keeps to deadlines and streams."""
+    return store, store, store

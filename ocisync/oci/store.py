@@ -137,3 +137,19 @@ class TimedStore(Protocol):
         What is not raises `Unavailable`.
         """
         ...
+
+
+@runtime_checkable
+class StreamingStore(Protocol):
+    """A store that gives blobs of any size piece by piece."""
+
+    def open_blob(self, descriptor: Descriptor) -> BinaryIO:
+        """Open a blob of exactly `descriptor.size` bytes and `descriptor.digest`; use it in a `with`.
+
+        Reading raises `Refused` instead of giving the last piece of other content, so that what was read whole is
+        right. `put_blob` of another store takes it.
+
+        Raises:
+            NotFound: no such blob.
+        """
+        ...

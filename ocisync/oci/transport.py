@@ -155,12 +155,39 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         Raises:
             Transient: a repetition may help.
         """
+        got = self._logged_in(call)
+        return got if isinstance(got, Answer) else self._read(got, call)
+
+    def open_body(self, call: Call, *, partial: bool = False) -> requests.Response | Answer:
+        """Send once; a good answer comes with its body unread, for the caller to read raw and to close.
+
+        `partial`: the rest of something was asked for, and all of it may come.
+
+        Raises:
+            Transient: a repetition may help.
+            Refused: the announced length is not the call's.
+        """
+        got = self._logged_in(call)
+        if isinstance(got, Answer) or not 200 <= got.status_code < 300:
+            return got if isinstance(got, Answer) else self._read(got, call)
+        try:
+            if got.status_code == 206 or not partial:
+                _check_length({name.lower(): value for name, value in got.headers.items()}, call)
+        except Refused:
+            got.close()
+            raise
+        return got
+
+    def _logged_in(self, call: Call) -> requests.Response | Answer:
+        """Send, logging in as needed; the answer's head, or the whole of one that wants another login."""
         for round_ in range(1, LOGIN_ROUNDS + 1):
             authorization = self.auth.header(call.scope, call.deadline)
-            answer = self._follow(call, authorization)
-            if answer.status != 401 or round_ == LOGIN_ROUNDS:
-                break
-            if not self.auth.learn(answer.header("www-authenticate"), call.scope, authorization):
+            response = self._follow(call, authorization)
+            if response.status_code != 401:
+                return response
+            answer = self._read(response, call)
+            challenge = answer.header("www-authenticate")
+            if round_ == LOGIN_ROUNDS or not self.auth.learn(challenge, call.scope, authorization):
                 break
         return answer
 
@@ -168,7 +195,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         """Close idle connections."""
         self.session.close()
 
-    def _follow(self, call: Call, authorization: str) -> Answer:
+    def _follow(self, call: Call, authorization: str) -> requests.Response:
         url, method = call.url, call.method
         for _ in range(MAX_REDIRECTS + 1):
             own = origin_of(url) == self.endpoint.origin
@@ -180,7 +207,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
                 self._pass_on_warnings(response.headers.get("Warning", ""))
             target = response.headers.get("Location", "")
             if response.status_code not in _REDIRECTS or not target:
-                return self._read(response, call)
+                return response
             self._read_body(response, ERROR_BODY_BYTES, call, strict=False)
             response.close()
             target = joined(url, target)

@@ -1,0 +1,171 @@
+"""Blobs as streams: read piece by piece, taken up where the connection broke, checked before the last byte is given.
+
+Memory is one buffer, whatever the blob's size. A consumer that has read all bytes has bytes of the right digest; one
+that stops earlier has been promised nothing. After a break the rest is asked for by `Range`; a registry that ignores it
+sends everything again, and what is known is skipped. Time that the consumer takes for itself counts against nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.errors import Refused, Unavailable
+from ocisync.oci.failures import Answer, error_of
+from ocisync.oci.retry import Transient
+from ocisync.oci.transport import BODY_GRACE_S, BODY_MIN_BYTES_PER_S, Call, Transport
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+BUFFER_BYTES = 256 * 1024
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-", re.ASCII)
+
+
+class BlobReader(io.RawIOBase):
+    """The bytes of one blob; close it."""
+
+    def __init__(self, transport: Transport, make_call: Callable[..., Call], descriptor: Descriptor, what: str) -> None:
+        self._transport = transport
+        self._make_call = make_call
+        self._descriptor = descriptor
+        self._what = what
+        self._url = transport.endpoint.url(f"blobs/{descriptor.digest}")
+        self._response: requests.Response | None = None
+        self._hash = hashlib.sha256()
+        self._at = 0
+        self._waited = 0.0
+        self._breaks = 0  # without a byte in between
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def open(self) -> BlobReader:
+        """Send the first request, so that what is missing is missed at once.
+
+        Raises:
+            NotFound: no such blob.
+            Refused: its length is not the descriptor's.
+        """
+        self._connect()
+        return self
+
+    def close(self) -> None:
+        """Give the connection back, or cut it if there is more to come."""
+        self._hang_up()
+        super().close()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read some bytes; 0 at the end.
+
+        Raises:
+            Refused: other content than the descriptor says.
+            Unavailable: the connection breaks again and again.
+        """
+        view = memoryview(buffer).cast("B")
+        while self._at < self._descriptor.size:
+            data = self._piece(min(len(view), self._descriptor.size - self._at))
+            if data:
+                self._breaks = 0
+                self._at += len(data)
+                self._hash.update(data)
+                if self._at == self._descriptor.size:
+                    self._finish()
+                view[: len(data)] = data
+                return len(data)
+        if not self._descriptor.size:
+            self._finish()
+        return 0
+
+    def _piece(self, amount: int) -> bytes:
+        """Some bytes; none after a break."""
+        started = self._transport.options.monotonic()
+        problem: Exception | None = None
+        try:
+            data = self._connect().raw.read1(amount, decode_content=False)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            data, problem = b"", error
+        self._waited += self._transport.options.monotonic() - started
+        slow = self._waited > BODY_GRACE_S + self._at / BODY_MIN_BYTES_PER_S
+        if data and not slow:
+            return bytes(data)
+        self._break("sends too slowly" if slow else f"broke off after {self._at} bytes", problem)
+        return b""
+
+    def _break(self, how: str, problem: Exception | None) -> None:
+        """Wait as the plan says before the rest is asked for."""
+        self._hang_up()
+        self._breaks += 1
+        self._waited = 0.0
+        options = self._transport.options
+        delay = options.plan.delay_s(self._breaks, elapsed_s=0.0, random=options.random())
+        if delay is None:
+            host = self._transport.endpoint.name
+            raise Unavailable(f"{self._what}: {host} {how}", hint="try again later") from problem
+        options.sleep(delay)
+
+    def _connect(self) -> requests.Response:
+        if self._response is None:
+            self._response = self._transport.retrier.run(self._request)
+        return self._response
+
+    def _request(self) -> requests.Response:
+        """Ask for the rest.
+
+        Raises:
+            Transient: a repetition may help.
+        """
+        size, at = self._descriptor.size, self._at
+        headers = {"Range": f"bytes={at}-"} if at else {}
+        call = self._make_call(self._what, "GET", self._url, headers=headers, size=size - at, limit=size - at)
+        got = self._transport.open_body(call, partial=bool(at))
+        if isinstance(got, Answer):
+            raise error_of(got, self._what, self._transport.endpoint.name)
+        found = _CONTENT_RANGE.match(got.headers.get("Content-Range", ""))
+        if got.status_code == 206 and (found is None or int(found[1]) != at):
+            got.close()
+            raise Refused(f"{self._what}: the registry sent another part than asked for", reason="BadArtifact")
+        if at and got.status_code != 206:
+            self._skip(got, at)
+        return got
+
+    def _skip(self, response: Any, count: int) -> None:
+        """Read over what is known already."""
+        try:
+            while count:
+                data = response.raw.read1(min(count, BUFFER_BYTES), decode_content=False)
+                if not data:
+                    raise Transient(Unavailable(f"{self._what}: the connection broke", hint="try again later"))
+                count -= len(data)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise Transient(Unavailable(f"{self._what}: the connection broke", hint="try again later")) from error
+
+    def _finish(self) -> None:
+        """Check before the last piece is given.
+
+        Raises:
+            Refused: other content, or more of it.
+        """
+        found = "sha256:" + self._hash.hexdigest()
+        if found != self._descriptor.digest:
+            raise Refused(f"{self._what}: the registry sent other content, with digest {found}", reason="BadArtifact")
+        try:
+            more = self._response is not None and self._response.raw.read1(1, decode_content=False)
+        except (OSError, urllib3.exceptions.HTTPError):
+            more = False  # all that was promised is here
+        if more:
+            raise Refused(f"{self._what}: more than {self._descriptor.size} bytes", reason="BadArtifact")
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
