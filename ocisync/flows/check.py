@@ -36,6 +36,10 @@ class Unit:
     lenient: bool = False
     findings: tuple[Finding, ...] = ()
 
+    def shown(self, path: str) -> str:
+        """A file as the user names it."""
+        return self.name or self.prefix + path
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaOptions:
@@ -87,7 +91,9 @@ def check_units(
     errors: list[Finding] = []
     warnings: list[Finding] = []
     for unit, tree in zip(units, parsed, strict=True):
-        report = validate.check(tree.objects, unit.files, allow_plain_secrets=allow_plain_secrets, catalog=catalog)
+        report = validate.check(
+            tree.objects, unit.files, allow_plain_secrets=allow_plain_secrets, catalog=catalog, show=unit.shown
+        )
         errors.extend(_named(unit, (*unit.findings, *tree.findings, *report.errors)))
         warnings.extend(_named(unit, report.warnings))
     return Checked(
@@ -101,7 +107,7 @@ def check_units(
 def _named(unit: Unit, findings: Iterable[Finding]) -> Iterable[Finding]:
     if not unit.prefix and not unit.name:
         return findings
-    return (replace(finding, file=unit.name or unit.prefix + finding.file) for finding in findings)
+    return (replace(finding, file=unit.shown(finding.file)) for finding in findings)
 
 
 def _define(catalog: Catalog, parsed: Sequence[ParsedTree]) -> None:

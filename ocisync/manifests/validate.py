@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ocisync.kit.yamlio import Path
@@ -48,6 +48,7 @@ def check(
     *,
     allow_plain_secrets: Collection[str] = (),
     catalog: Catalog | None = None,
+    show: Callable[[str], str] = str,
 ) -> Report:
     """Judge objects and the files they are from.
 
@@ -56,9 +57,10 @@ def check(
         files: the whole tree, manifests or not.
         allow_plain_secrets: `NAMESPACE/NAME` (`NAME` without a namespace) of Secrets that may be in the clear.
         catalog: schemas to hold the objects against; definitions among the objects are added to it first.
+        show: names a file in a message as the user does.
     """
     inspector = _Inspector(files, frozenset(allow_plain_secrets), catalog)
-    inspector.duplicates(objects)
+    inspector.duplicates(objects, show)
     inspector.define(objects)
     for item in objects:
         inspector.check_object(item)
@@ -80,12 +82,12 @@ class _Inspector:
         self._places: dict[str, FilePlaces] = {}
         self._allowed = allowed
 
-    def duplicates(self, objects: Sequence[ManifestObject]) -> None:
+    def duplicates(self, objects: Sequence[ManifestObject], show: Callable[[str], str]) -> None:
         first: dict[ObjectId, ManifestObject] = {}
         for item in objects:
             other = first.setdefault(item.id, item)
             if other is not item:
-                message = f"{item.id} is already defined at {other.place}"
+                message = f"{item.id} is already defined at {show(other.file)}:{other.line}"
                 self._add(Finding(item.file, item.line, 0, message, Rule.DUPLICATE_OBJECT))
 
     def define(self, objects: Sequence[ManifestObject]) -> None:
