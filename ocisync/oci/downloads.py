@@ -11,16 +11,13 @@ import hashlib
 import io
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import requests
-import urllib3
+from typing import TYPE_CHECKING
 
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import Refused, Unavailable
 from ocisync.oci.failures import Answer, error_of
 from ocisync.oci.retry import Transient
-from ocisync.oci.transport import BODY_GRACE_S, BODY_MIN_BYTES_PER_S, Call, Transport
+from ocisync.oci.transport import BODY_GRACE_S, BODY_MIN_BYTES_PER_S, BodyBroke, Call, OpenBody, Transport
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -38,7 +35,7 @@ class BlobReader(io.RawIOBase):
         self._descriptor = descriptor
         self._what = what
         self._url = transport.endpoint.url(f"blobs/{descriptor.digest}")
-        self._response: requests.Response | None = None
+        self._body: OpenBody | None = None
         self._hash = hashlib.sha256()
         self._at = 0
         self._waited = 0.0
@@ -88,19 +85,19 @@ class BlobReader(io.RawIOBase):
     def _piece(self, amount: int) -> bytes:
         """Some bytes; none after a break."""
         started = self._transport.options.monotonic()
-        problem: Exception | None = None
+        problem: BodyBroke | None = None
         try:
-            data = self._connect().raw.read1(amount, decode_content=False)
-        except (OSError, urllib3.exceptions.HTTPError) as error:
+            data = self._connect().read(amount)
+        except BodyBroke as error:
             data, problem = b"", error
         self._waited += self._transport.options.monotonic() - started
         slow = self._waited > BODY_GRACE_S + self._at / BODY_MIN_BYTES_PER_S
         if data and not slow:
-            return bytes(data)
+            return data
         self._break("sends too slowly" if slow else f"broke off after {self._at} bytes", problem)
         return b""
 
-    def _break(self, how: str, problem: Exception | None) -> None:
+    def _break(self, how: str, problem: BodyBroke | None) -> None:
         """Wait as the plan says before the rest is asked for."""
         self._hang_up()
         self._breaks += 1
@@ -112,12 +109,12 @@ class BlobReader(io.RawIOBase):
             raise Unavailable(f"{self._what}: {host} {how}", hint="try again later") from problem
         options.sleep(delay)
 
-    def _connect(self) -> requests.Response:
-        if self._response is None:
-            self._response = self._transport.retrier.run(self._request)
-        return self._response
+    def _connect(self) -> OpenBody:
+        if self._body is None:
+            self._body = self._transport.retrier.run(self._request)
+        return self._body
 
-    def _request(self) -> requests.Response:
+    def _request(self) -> OpenBody:
         """Ask for the rest.
 
         Raises:
@@ -129,24 +126,25 @@ class BlobReader(io.RawIOBase):
         got = self._transport.open_body(call, partial=bool(at))
         if isinstance(got, Answer):
             raise error_of(got, self._what, self._transport.endpoint.name)
-        found = _CONTENT_RANGE.match(got.headers.get("Content-Range", ""))
-        if got.status_code == 206 and (found is None or int(found[1]) != at):
+        found = _CONTENT_RANGE.match(got.header("Content-Range"))
+        if got.status == 206 and (found is None or int(found[1]) != at):
             got.close()
             raise Refused(f"{self._what}: the registry sent another part than asked for", reason="BadArtifact")
-        if at and got.status_code != 206:
+        if at and got.status != 206:
             self._skip(got, at)
         return got
 
-    def _skip(self, response: Any, count: int) -> None:
+    def _skip(self, body: OpenBody, count: int) -> None:
         """Read over what is known already."""
-        try:
-            while count:
-                data = response.raw.read1(min(count, BUFFER_BYTES), decode_content=False)
-                if not data:
-                    raise Transient(Unavailable(f"{self._what}: the connection broke", hint="try again later"))
-                count -= len(data)
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise Transient(Unavailable(f"{self._what}: the connection broke", hint="try again later")) from error
+        while count:
+            try:
+                data = body.read(min(count, BUFFER_BYTES))
+            except BodyBroke:
+                data = b""
+            if not data:
+                body.close()
+                raise Transient(Unavailable(f"{self._what}: the connection broke", hint="try again later"))
+            count -= len(data)
 
     def _finish(self) -> None:
         """Check before the last piece is given.
@@ -158,14 +156,14 @@ class BlobReader(io.RawIOBase):
         if found != self._descriptor.digest:
             raise Refused(f"{self._what}: the registry sent other content, with digest {found}", reason="BadArtifact")
         try:
-            more = self._response is not None and self._response.raw.read1(1, decode_content=False)
-        except (OSError, urllib3.exceptions.HTTPError):
+            more = self._body is not None and self._body.read(1)
+        except BodyBroke:
             more = False  # all that was promised is here
         if more:
             raise Refused(f"{self._what}: more than {self._descriptor.size} bytes", reason="BadArtifact")
         self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        if self._body is not None:
+            self._body.close()
+            self._body = None

@@ -79,6 +79,37 @@ class Call:
     deadline: float | None = None
 
 
+class BodyBroke(Exception):
+    """The connection broke while a body was read; the cause says how."""
+
+
+class OpenBody:
+    """A good answer whose body is still to come."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self._response = response
+        self.status: int = response.status_code
+
+    def header(self, name: str) -> str:
+        """A header's value; empty if absent."""
+        return str(self._response.headers.get(name, ""))
+
+    def read(self, amount: int) -> bytes:
+        """Return what one receive brings, at most `amount` raw bytes; nothing at the end.
+
+        Raises:
+            BodyBroke: the connection broke.
+        """
+        try:
+            return bytes(self._response.raw.read1(amount, decode_content=False))
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise BodyBroke from error
+
+    def close(self) -> None:
+        """Give the connection back, or cut it if there is more to come."""
+        self._response.close()
+
+
 class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
     """Requests to the registry of one repository; safe for many threads."""
 
@@ -158,7 +189,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         got = self._logged_in(call)
         return got if isinstance(got, Answer) else self._read(got, call)
 
-    def open_body(self, call: Call, *, partial: bool = False) -> requests.Response | Answer:
+    def open_body(self, call: Call, *, partial: bool = False) -> OpenBody | Answer:
         """Send once; a good answer comes with its body unread, for the caller to read raw and to close.
 
         `partial`: the rest of something was asked for, and all of it may come.
@@ -176,7 +207,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         except Refused:
             got.close()
             raise
-        return got
+        return OpenBody(got)
 
     def _logged_in(self, call: Call) -> requests.Response | Answer:
         """Send, logging in as needed; the answer's head, or the whole of one that wants another login."""
