@@ -11,19 +11,16 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ocisync.flows.trust import trust_keys
-from ocisync.flows.verify import Request, collect_within_limits, verify
-from ocisync.model.spec import SelectorKind
 from ocisync.oci.client import open_store
 from ocisync.signing.keys import PublicKey, load_public
 from tests.support.gitrepo import GitRepo
 from tests.support.pushes import Ended, Push, PushServer
 from tests.support.registries import Registry
+from tests.support.verifying import tagged, verified
 from tests.support.wiretap import Exchange, Wiretap
 
 MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
@@ -68,21 +65,14 @@ class Bench:
 
     def check_that_what_is_tagged_is_signed(self, tags: tuple[str, ...]) -> int:
         """Verify each tag that exists as an agent would. Returns how many do."""
-        found = 0
-        with open_store(self.repository) as store:
-            for tag in tags:
-                if store.resolve(tag) is not None:
-                    wanted = Request(repository=self.repository, kind=SelectorKind.TAG, tag=tag)
-                    trust = trust_keys([self.key], self.repository)
-                    verify(store, trust, wanted, now=datetime.now(UTC), collect=collect_within_limits)
-                    found += 1
-        return found
+        found = [tag for tag in tags if self.tagged(tag)]
+        for tag in found:
+            verified(self.repository, tag, self.key)
+        return len(found)
 
     def tagged(self, tag: str) -> str:
         """The digest that a tag points to; empty if there is none."""
-        with open_store(self.repository) as store:
-            descriptor = store.resolve(tag)
-        return descriptor.digest if descriptor else ""
+        return tagged(self.repository, tag)
 
     def count_signatures(self, digest: str) -> int:
         """Signatures that the registry lists for a digest."""
