@@ -15,6 +15,7 @@ from ocisync.cli import output, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, require_version
+from ocisync.cli.renderflags import render_options, render_taken_from
 from ocisync.cli.sourceflags import source_options
 from ocisync.cli.trustflags import named_trust, trust_options
 from ocisync.model.errors import ExitCode, NotFound, UsageError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _SIGNS = {"Added": ("+", "green"), "Removed": ("-", "red"), "Changed": ("~", "yellow"), "Reordered": ("~", "yellow")}
 _LINE_CHARS = 500  # of one value in the text form; `-o json` has all of it
 _BLOCK_LINES = 200
+_COMPARED_LINES = 4_000
 
 
 @click.command("diff")
@@ -35,6 +37,7 @@ _BLOCK_LINES = 200
 @click.option("--path", "below", default="", metavar="DIR", help="Compare what lies below this directory only.")
 @trust_options
 @source_options
+@render_options
 @layout_option
 @output_option("text", "json", "yaml", "name")
 @registry_options
@@ -53,9 +56,9 @@ def command(
     """Show what changes from A to B, by object and field: added, removed and changed objects, then other files.
 
     A and B are references to artifacts (also oci-layout:), or directories, which are read as `push` would pack them:
-    the committed tree, another commit with --rev, the work tree with --allow-dirty or --no-git. `-` reads manifests
-    from stdin. Comments and the layout of manifests are no differences; values of Secrets are not shown. With --key or
-    --policy, artifacts are verified first.
+    the committed tree, another commit with --rev, the work tree with --allow-dirty or --no-git, overlays and charts
+    with --render. `-` reads manifests from stdin. Comments and the layout of manifests are no differences; values of
+    Secrets are not shown. With --key or --policy, artifacts are verified first.
 
     \b
     Examples:
@@ -73,6 +76,7 @@ def command(
     from ocisync.flows.compare import compare_sides
 
     source_flags = sourceflags.taken_from(rest)
+    source_flags["render"] = render_taken_from(rest)
     with output.progress(f"Comparing {old} with {new}", quiet=quiet) as step:
         sides = []
         for name in (old, new):
@@ -190,6 +194,9 @@ def _field_lines(field: FieldChange) -> Iterator[str]:
     if len(before) <= 1 and len(after) <= 1:
         values = " → ".join((*before, *after))
         yield _styled(f"{head}: {values}", colour)
+        return
+    if len(before) + len(after) > _COMPARED_LINES:  # lining up takes time with the square of it
+        yield _styled(f"{head}: {len(before)} lines → {len(after)} lines (-o json has them)", colour)
         return
     yield _styled(f"{head}:", colour)
     for number, line in enumerate(_unified(before, after)):

@@ -11,6 +11,8 @@ on first use; with one, `--sign-each-save` must be there as well.
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -261,23 +263,38 @@ def development_key(*, quiet: bool) -> Signer:
 
     private = state_directory(environment()) / f"{_KEY_NAME}.key"
     public = private.with_suffix(".pub")
-    if private.exists():
-        if private.stat().st_mode & 0o077:
-            raise Refused(f"{private} can be read by other users", hint=f"chmod 600 {private}")
-        signer = keys.load_private(private.read_bytes(), None, name=str(private))
-        if not public.exists():
-            atomic.write_bytes(public, signer.public.pem.encode())
-        return signer
-    private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    signer = keys.generate("ecdsa-p256")
-    atomic.write_bytes(private, keys.dump_private(signer, password=None), mode=0o600)
-    atomic.write_bytes(public, signer.public.pem.encode())
-    if not quiet:
+    made = False
+    if not private.exists():
+        private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = _create(private, keys.dump_private(keys.generate("ecdsa-p256"), password=None))
+    if private.stat().st_mode & 0o077:
+        raise Refused(f"{private} can be read by other users", hint=f"chmod 600 {private}")
+    signer = keys.load_private(private.read_bytes(), None, name=str(private))
+    pem = signer.public.pem.encode()
+    if not public.exists() or public.read_bytes() != pem:
+        atomic.write_bytes(public, pem)
+    if made and not quiet:
         output.note(f"made a development key, {public}; only development clusters may trust it:")
         output.hint_text(
             f"kubectl -n ocisync-system create secret generic development-pub --from-file=cosign.pub={public}"
         )
     return signer
+
+
+def _create(path: Path, data: bytes) -> bool:
+    """Create a file that only its owner can read, whole or not at all; False if another process was faster."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    finally:
+        Path(temporary).unlink()
+    return True
 
 
 def state_directory(environ: dict[str, str]) -> Path:

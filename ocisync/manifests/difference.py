@@ -14,10 +14,11 @@ Example:
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Any, Final
 
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId
@@ -132,18 +133,27 @@ def _pairs(
 ) -> Iterator[tuple[ManifestObject | None, ManifestObject | None]]:
     before, after = _by_id(old), _by_id(new)
     for key in {**before, **after}:
-        lefts, rights = list(before.get(key, ())), list(after.get(key, ()))
+        lefts, rights = before.get(key, []), after.get(key, [])
         if len(lefts) > 1 or len(rights) > 1:
-            for left in list(lefts):
-                right = next((item for item in rights if item.file == left.file), None)
-                if right is not None:
-                    yield left, right
-                    lefts.remove(left)
-                    rights.remove(right)
-        while lefts and rights:
-            yield lefts.pop(0), rights.pop(0)
-        yield from ((left, None) for left in lefts)
-        yield from ((None, right) for right in rights)
+            together, lefts, rights = _same_file(lefts, rights)
+            yield from together
+        yield from zip_longest(lefts, rights)
+
+
+def _same_file(
+    lefts: list[ManifestObject], rights: list[ManifestObject]
+) -> tuple[list[tuple[ManifestObject, ManifestObject]], list[ManifestObject], list[ManifestObject]]:
+    """Pairs of the same file, and who is left alone."""
+    waiting: dict[str, deque[ManifestObject]] = defaultdict(deque)
+    for right in rights:
+        waiting[right.file].append(right)
+    pairs, alone = [], []
+    for left in lefts:
+        if waiting[left.file]:
+            pairs.append((left, waiting[left.file].popleft()))
+        else:
+            alone.append(left)
+    return pairs, alone, [right for rest in waiting.values() for right in rest]
 
 
 def _by_id(objects: Iterable[ManifestObject]) -> dict[ObjectId, list[ManifestObject]]:
@@ -243,4 +253,5 @@ def _keyed_lists(path: FieldPath, names: tuple[str, ...], old: list[Any], new: l
 
 def _merged(old: list[Item], new: list[Item]) -> list[Item]:
     """The order that removing and appending alone would give."""
-    return [key for key in old if key in set(new)] + [key for key in new if key not in set(old)]
+    before, after = set(old), set(new)
+    return [key for key in old if key in after] + [key for key in new if key not in before]

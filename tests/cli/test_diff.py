@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ocisync.cli.app import run
 from ocisync.kit import yamlio
 from tests.cli.conftest import Cli
 from tests.support.gitrepo import GitRepo
+from tests.support.ocitools import Kustomize
 from tests.support.registries import Registry
 
 WEB = """\
@@ -242,3 +244,29 @@ def test_a_layout_is_a_side(cli: Cli, versions: str, repo: GitRepo) -> None:
     assert cli("push", str(repo.path / "deploy"), "oci-layout:files:2.0.0").exit_code == 0
     assert cli("diff", "oci-layout:files:2.0.0", f"{versions}:2.0.0").exit_code == 0
     assert cli("diff", f"{versions}:1.0.0", "oci-layout:files:2.0.0").exit_code == 3
+
+
+def test_a_rendered_overlay_is_a_side(
+    kustomize: Kustomize, cli: Cli, repo: GitRepo, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(kustomize.binary.parent), prepend=os.pathsep)
+    repo.commit({"over/app.yaml": OLD, "over/kustomization.yaml": "resources: [app.yaml]\nnamePrefix: a-\n"})
+    arguments = (str(repo.path / "over"), "--render", "kustomize")
+    assert cli("push", arguments[0], f"{target}:1.0.0", *arguments[1:]).exit_code == 0
+    assert cli("diff", f"{target}:1.0.0", *arguments).exit_code == 0
+    repo.commit({"over/kustomization.yaml": "resources: [app.yaml]\nnamePrefix: b-\n"})
+    ran = cli("diff", f"{target}:1.0.0", *arguments, "-o", "name")
+    assert (ran.exit_code, ran.out) == (3, "ConfigMap shop/a-old\nConfigMap shop/b-old\n")
+    unrendered = cli("diff", f"{target}:1.0.0", arguments[0])
+    assert unrendered.exit_code == 1
+    assert "--render" in unrendered.err
+
+
+def test_texts_too_long_to_line_up_are_counted(cli: Cli, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        lines = "".join(f"    {name}{number}\n" for number in range(2_500))
+        (tmp_path / name / "x.yaml").write_text(OLD + "data:\n  k: |\n" + lines)
+    ran = cli("diff", "a", "b", "--no-git")
+    assert ran.exit_code == 3
+    assert "/data/k: 2500 lines → 2500 lines (-o json has them)" in ran.out
