@@ -68,22 +68,15 @@ class Checked:
     warnings: tuple[Finding, ...]
 
 
-def check_files(
-    files: Sequence[TreeFile], *, allow_plain_secrets: Sequence[str] = (), schema: SchemaOptions | None = None
+def check_units(
+    units: Sequence[Unit], *, allow_plain_secrets: Sequence[str] = (), schema: SchemaOptions | None = None
 ) -> Checked:
-    """Check one tree. Without `schema`, objects are not held against schemas.
+    """Check several trees. Without `schema`, objects are not held against schemas.
 
     Raises:
         UsageError: schemas of that release are not shipped.
         InvalidInput: a file of `schema.definitions` holds no definition.
     """
-    return check_units([Unit(tuple(files))], allow_plain_secrets=allow_plain_secrets, schema=schema)
-
-
-def check_units(
-    units: Sequence[Unit], *, allow_plain_secrets: Sequence[str] = (), schema: SchemaOptions | None = None
-) -> Checked:
-    """Check several trees. Raises as `check_files`."""
     catalog = open_catalog(schema) if schema is not None else None
     parsed = [read_tree(unit.files, lenient=unit.lenient) for unit in units]
     if catalog is not None and len(units) > 1:
@@ -118,7 +111,7 @@ def _define(catalog: Catalog, parsed: Sequence[ParsedTree]) -> None:
 
 
 def open_catalog(schema: SchemaOptions) -> Catalog:
-    """Schemas as the options want them. Raises as `check_files`."""
+    """Schemas as the options want them. Raises as `check_units`."""
     catalog = Catalog(parse_release(schema.release), strict_kinds=schema.strict_kinds, more=schema.more)
     findings: list[Finding] = []
     for unit in schema.definitions:

@@ -18,10 +18,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from ocisync.flows import images, publishtags, sign
-from ocisync.flows.check import SchemaOptions, check_files
+from ocisync.flows.check import SchemaOptions, check_units
 from ocisync.flows.publishtags import Current, Wanted
 from ocisync.flows.reading import Source, read_source
-from ocisync.flows.rendering import explained
+from ocisync.flows.rendering import explained, units
 from ocisync.flows.tagrace import TagRace
 from ocisync.manifests.parse import raise_findings
 from ocisync.model import limits
@@ -320,10 +320,11 @@ class _Publisher:
         """With `if_changed`: what all typed tags point to, if it holds our content and has our signatures."""
         digests = {current[tag].digest for tag in wanted.typed}
         manifest = self._manifest(next(iter(digests))) if len(digests) == 1 and "" not in digests else None
-        if manifest is None or not self._has_content(manifest, built):
+        if manifest is None or not _says_the_same(manifest, built) or not self._has_content(manifest, built):
             return None
         signers, digest = self._request.signers, manifest.descriptor.digest
-        found = sign.find_signers(self._store, digest, signers, wanted.typed, self._budget(), self._now)
+        extra = self._request.claims
+        found = sign.find_signers(self._store, digest, signers, wanted.typed, self._budget(), self._now, claims=extra)
         there = {(signature.signer, signature.format) for signature in found}
         formats = sign.formats_of(with_legacy=self._request.legacy_signature)
         if not there >= {(signer.fingerprint, form) for signer in signers for form in formats}:
@@ -425,12 +426,20 @@ class _Publisher:
 
 
 def _check_tree(tree: SourceTree, request: PublishRequest) -> tuple[int, tuple[Finding, ...]]:
-    checked = check_files(tree.files, allow_plain_secrets=request.allow_plain_secrets, schema=request.schema)
+    checked = check_units(units(tree), allow_plain_secrets=request.allow_plain_secrets, schema=request.schema)
     raise_findings(explained(checked.errors, tree))
     if not checked.objects:
         raise _nothing_to_publish(tree)
     told = tree.rendering.warnings if tree.rendering is not None else ()
     return checked.objects, (*told, *explained(checked.warnings, tree))
+
+
+def _says_the_same(manifest: ArtifactManifest, built: BuiltArtifact) -> bool:
+    """Tell whether a manifest differs from ours at most in the commit that it names (content is compared elsewhere)."""
+    of_the_commit = (CREATED, REVISION, SOURCE)
+    theirs, ours = ({key: value for key, value in one.items() if key not in of_the_commit}
+                    for one in (manifest.annotations, built.annotations))  # fmt: skip
+    return manifest.layer.media_type == built.layer_descriptor.media_type and theirs == ours
 
 
 def _nothing_to_publish(tree: SourceTree) -> InvalidInput:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ocisync.flows.check import Unit
 from ocisync.model.errors import Finding, InvalidInput, NotFound
 from ocisync.model.limits import PATH_DEPTH
 from ocisync.model.tree import SourceTree, TreeFile
@@ -68,6 +69,13 @@ def _widened(
         wide = replace(wide, files=(*around, *own))
         layout = plan(wide.files, prefix, options)
     return wide, prefix, layout
+
+
+def units(tree: SourceTree) -> list[Unit]:
+    """What is checked by itself: each rendered environment, for they are alternatives; and all other files."""
+    rendered_files = {origin.file for origin in tree.rendering.origins} if tree.rendering is not None else set()
+    made = [Unit((file,)) for file in tree.files if file.path in rendered_files]
+    return [*made, Unit(tuple(file for file in tree.files if file.path not in rendered_files))]
 
 
 def explained(findings: Sequence[Finding], tree: SourceTree) -> tuple[Finding, ...]:

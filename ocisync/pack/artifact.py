@@ -42,13 +42,21 @@ _OWN_ANNOTATIONS = {CREATED: "the commit time", REVISION: "--ref", SOURCE: "--so
 
 
 class Profile(StrEnum):
-    """Media types to write. OCI's own suit every consumer; Flux's are for tools that insist on them."""
+    """Media types to write. OCI's own suit every consumer; Flux's are for tools that insist on them.
+
+    `imgpkg copy` reads the lock of a bundle only from a layer of Docker's type, which Argo CD does not take.
+    """
 
     OCI = "oci"
     FLUX = "flux"
+    IMGPKG = "imgpkg"
 
 
-_TYPES = {Profile.OCI: (OCI_CONFIG, OCI_LAYER), Profile.FLUX: (FLUX_CONFIG, FLUX_LAYER)}
+_TYPES = {
+    Profile.OCI: (OCI_CONFIG, OCI_LAYER),
+    Profile.FLUX: (FLUX_CONFIG, FLUX_LAYER),
+    Profile.IMGPKG: (OCI_CONFIG, DOCKER_LAYER),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +198,7 @@ def _json(document: Mapping[str, object]) -> bytes:
 # What tools write: manifest type → types of config and layer. Flux's come from `flux push artifact`, Docker's from
 # `imgpkg push`.
 _READABLE = {
-    OCI_MANIFEST: ((OCI_CONFIG, FLUX_CONFIG), (OCI_LAYER, FLUX_LAYER)),
+    OCI_MANIFEST: ((OCI_CONFIG, FLUX_CONFIG), (OCI_LAYER, FLUX_LAYER, DOCKER_LAYER)),
     DOCKER_MANIFEST: ((DOCKER_CONFIG,), (DOCKER_LAYER,)),
 }
 

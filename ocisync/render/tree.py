@@ -136,6 +136,8 @@ class _Runner:
     def _plain(self, text: str) -> str:
         """A tool's complaint without our temporary directory, in one line."""
         text = text.replace(f"{self._top}/", "").replace(str(self._top), ".")
+        for folder, shown in ((self._top.parent, ".."), (self._top.parent.parent, "../..")):
+            text = text.replace(str(folder), shown) if folder.name else text
         text = re.sub(r"\s+", " ", text).strip().removeprefix("Error: ")
         return text if len(text) <= _MESSAGE_CHARS else text[:_MESSAGE_CHARS] + "…"
 

@@ -75,7 +75,6 @@ def test_other_configs_must_name_their_content(types: tuple[str, str, str]) -> N
     [
         ((DOCKER_MANIFEST, OCI_CONFIG, DOCKER_LAYER), "config type"),
         ((DOCKER_MANIFEST, DOCKER_CONFIG, OCI_LAYER), "layer type"),
-        ((OCI_MANIFEST, OCI_CONFIG, DOCKER_LAYER), "layer type"),
         ((OCI_MANIFEST, DOCKER_CONFIG, OCI_LAYER), "config type"),
     ],
 )
