@@ -27,7 +27,7 @@ from ocisync.manifests.parse import raise_findings
 from ocisync.model import limits
 from ocisync.model.artifact import ArtifactManifest
 from ocisync.model.clock import Clock
-from ocisync.model.descriptor import CLAIM_RENDER, CREATED, OCI_MANIFEST, REVISION, Descriptor
+from ocisync.model.descriptor import CLAIM_RENDER, CREATED, OCI_MANIFEST, REVISION, SOURCE, Descriptor
 from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused
 from ocisync.model.tree import SourceTree
 from ocisync.oci.evidence import EvidenceBudget
@@ -436,9 +436,10 @@ def _check_tree(tree: SourceTree, request: PublishRequest) -> tuple[int, tuple[F
 
 def _says_the_same(manifest: ArtifactManifest, built: BuiltArtifact) -> bool:
     """Tell whether a manifest differs from ours at most in the commit that it names (content is compared elsewhere)."""
-    of_the_commit = (CREATED, REVISION, SOURCE)
-    theirs, ours = ({key: value for key, value in one.items() if key not in of_the_commit}
-                    for one in (manifest.annotations, built.annotations))  # fmt: skip
+    theirs, ours = dict(manifest.annotations), dict(built.annotations)
+    for name in (CREATED, REVISION, SOURCE):
+        theirs.pop(name, None)
+        ours.pop(name, None)
     return manifest.layer.media_type == built.layer_descriptor.media_type and theirs == ours
 
 

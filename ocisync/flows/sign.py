@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from ocisync.model.descriptor import (
     CLAIM_EXPIRES,
@@ -154,9 +155,19 @@ def find_signatures(
 
 
 def find_signers(
-    store: Store, digest: str, signers: Sequence[AnySigner], tags: Sequence[str], budget: EvidenceBudget, now: datetime
+    store: Store,
+    digest: str,
+    signers: Sequence[AnySigner],
+    tags: Sequence[str],
+    budget: EvidenceBudget,
+    now: datetime,
+    *,
+    claims: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Signature, ...]:
-    """Our keys' signatures for this repository and these tags, whatever revision they name; none that has ended."""
+    """Our keys' signatures for this repository and these tags, whatever revision they name; none that has ended.
+
+    Claims that are asked for must be there; others may be.
+    """
     if not signers:
         return ()
     ours = {signer.fingerprint for signer in signers}
@@ -169,6 +180,7 @@ def find_signers(
             and evidence.subject == digest
             and evidence.claim(CLAIM_REPOSITORY) == store.repository
             and set(tags) <= set(evidence.claim(CLAIM_TAGS).split())
+            and set(claims.items()) <= set(evidence.claims)
             and not _has_ended(evidence, now)
         ):
             signature = Signature(evidence.signer, evidence.format, evidence.source, made=False)

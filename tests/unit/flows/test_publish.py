@@ -548,3 +548,53 @@ def test_a_lost_config_is_restored_also_under_a_manifest_of_another_compression(
     del store.blobs[built.config_descriptor.digest]
     assert push(store, None, "v1.0.0").digest == digest
     assert built.config_descriptor.digest in store.blobs
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"profile": "flux"}, {"annotations": {"team": "other"}}, {"annotations": {}}, {"claims": {"approved": "yes"}}],
+    ids=["profile", "annotation", "no annotation", "claim"],
+)
+def test_if_changed_does_not_skip_what_is_said_in_another_way(
+    store: MemoryStore, key: Signer, changed: dict[str, Any]
+) -> None:
+    first = push(store, signers=(key,), annotations={"team": "shop"}, claims={"approved": "no"})
+    same = {"annotations": {"team": "shop"}, "claims": {"approved": "no"}}
+    assert push(store, later(), signers=(key,), if_changed=True, **same).digest == first.digest
+    assert not push(store, later(), signers=(key,), if_changed=True, **(same | changed)).unchanged
+
+
+def test_if_changed_keeps_content_of_another_compression(store: MemoryStore, key: Signer) -> None:
+    tree = tree_of(FILES)
+    manifest, layer = other_compression(build(tree), tree)
+    place(store, manifest, build(tree).config, layer, "1.0.0")
+    first = push(store, tree, "1.0.0", signers=(key,))
+    store.heal()
+    again = push(store, later(), "1.0.0", signers=(key,), if_changed=True)
+    assert (again.unchanged, again.digest, store.writes) == (True, first.digest, [])
+
+
+def test_if_changed_does_not_believe_a_config_that_claims_our_content(store: MemoryStore, key: Signer) -> None:
+    built = build(tree_of(FILES))
+    evil = other_compression(build(tree_of(OTHER)), tree_of(OTHER))[1]
+    lie = built.manifest_with_layer(Descriptor(built.layer_descriptor.media_type, sha256_digest(evil), len(evil)))
+    planted = place(store, lie, built.config, evil, "production")
+    result = push(store, later(), if_changed=True)
+    assert not result.unchanged
+    assert store.tag_digests["production"] == result.digest != planted
+
+
+def test_if_changed_writes_nothing_in_a_dry_run_and_says_what_would_be_kept(store: MemoryStore, key: Signer) -> None:
+    first = push(store, signers=(key,))
+    store.heal()
+    same = push(store, later(), signers=(key,), if_changed=True, dry_run=True)
+    assert (same.unchanged, same.digest) == (True, first.digest)
+    other = push(store, later(OTHER), signers=(key,), if_changed=True, dry_run=True)
+    assert (other.unchanged, store.writes) == (False, [])
+
+
+def test_if_changed_completes_tags_that_do_not_agree(store: MemoryStore, key: Signer) -> None:
+    push(store, None, "production", signers=(key,))
+    result = push(store, later(), "production", "staging", signers=(key,), if_changed=True)
+    assert not result.unchanged
+    assert store.tag_digests["production"] == store.tag_digests["staging"] == result.digest
