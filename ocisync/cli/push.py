@@ -74,7 +74,11 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 )
 @schema_options
 @click.option(
-    "--profile", type=click.Choice(["oci", "flux", "imgpkg"]), default="oci", show_default=True, help="Media types to write."
+    "--profile",
+    type=click.Choice(["oci", "flux", "imgpkg"]),
+    default="oci",
+    show_default=True,
+    help="Media types to write.",
 )
 @click.option("--force-tag", is_flag=True, help="Move version tags too, and publish older commits.")
 @click.option("--if-changed", is_flag=True, help="Do nothing if the tags hold equal content, of whatever commit.")
