@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import Refused, Unavailable
 from ocisync.oci.failures import Answer, error_of
-from ocisync.oci.retry import Transient
+from ocisync.oci.retry import PROGRESS_BYTES, Transient
 from ocisync.oci.transport import BODY_GRACE_S, BODY_MIN_BYTES_PER_S, BodyBroke, Call, OpenBody, Transport
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class BlobReader(io.RawIOBase):
         self._hash = hashlib.sha256()
         self._at = 0
         self._waited = 0.0
-        self._breaks = 0  # without a byte in between
+        self._breaks = 0  # since `PROGRESS_BYTES` came in one go …
+        self._paid = 0  # … which ended here
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -71,8 +72,9 @@ class BlobReader(io.RawIOBase):
         while self._at < self._descriptor.size:
             data = self._piece(min(len(view), self._descriptor.size - self._at))
             if data:
-                self._breaks = 0
                 self._at += len(data)
+                if self._at >= self._paid + PROGRESS_BYTES:
+                    self._breaks, self._paid = 0, self._at
                 self._hash.update(data)
                 if self._at == self._descriptor.size:
                     self._finish()
@@ -91,23 +93,24 @@ class BlobReader(io.RawIOBase):
         except BodyBroke as error:
             data, problem = b"", error
         self._waited += self._transport.options.monotonic() - started
-        slow = self._waited > BODY_GRACE_S + self._at / BODY_MIN_BYTES_PER_S
-        if data and not slow:
-            return data
-        self._break("sends too slowly" if slow else f"broke off after {self._at} bytes", problem)
-        return b""
+        if self._waited > BODY_GRACE_S + self._at / BODY_MIN_BYTES_PER_S:
+            raise self._given_up("sends too slowly")
+        if not data:
+            self._break(problem)
+        return data
 
-    def _break(self, how: str, problem: BodyBroke | None) -> None:
+    def _break(self, problem: BodyBroke | None) -> None:
         """Wait as the plan says before the rest is asked for."""
         self._hang_up()
         self._breaks += 1
-        self._waited = 0.0
         options = self._transport.options
         delay = options.plan.delay_s(self._breaks, elapsed_s=0.0, random=options.random())
         if delay is None:
-            host = self._transport.endpoint.name
-            raise Unavailable(f"{self._what}: {host} {how}", hint="try again later") from problem
+            raise self._given_up(f"broke off after {self._at} bytes") from problem
         options.sleep(delay)
+
+    def _given_up(self, how: str) -> Unavailable:
+        return Unavailable(f"{self._what}: {self._transport.endpoint.name} {how}", hint="try again later")
 
     def _connect(self) -> OpenBody:
         if self._body is None:

@@ -19,6 +19,9 @@ T = TypeVar("T")
 # repeated after it all the same: storage behind a registry has its moments.
 RETRY_STATUSES = frozenset({408, 429, 502, 503, 504})
 
+# What has to get through between two breaks to pay for more attempts: less, and a hostile registry keeps us for ever.
+PROGRESS_BYTES = 64 * 1024
+
 
 class Transient(Exception):
     """An attempt failed in a way that a repetition can cure.

@@ -21,6 +21,7 @@ from ocisync.model.digest import is_digest
 from ocisync.model.errors import OcisyncError, Refused, Unavailable
 from ocisync.oci.endpoint import joined, origin_of
 from ocisync.oci.failures import Answer, error_of
+from ocisync.oci.retry import PROGRESS_BYTES
 
 if TYPE_CHECKING:
     from ocisync.oci.transport import Call, Transport
@@ -159,7 +160,7 @@ class Upload:
                 return self._transport.retrier.run(lambda: self._attempt(arrived))
             except Unavailable as error:
                 # A long upload over a bad line may fail often; each new plan has to be paid with progress.
-                if self._confirmed <= before or error.retry_after_s is not None:
+                if self._confirmed < before + PROGRESS_BYTES or error.retry_after_s is not None:
                     raise
 
     def _attempt(self, arrived: Callable[[], bool]) -> None:

@@ -274,8 +274,6 @@ TOKEN: Mapping[str, Cell | str] = {
 }
 # A session that cannot be asked is left for a new one.
 LEFT = {fault: HARMLESS for fault in ("401", "403", "404")}
-# With progress made, a second plan follows the first.
-TWO_PLANS: Cell = (("ok", 1), ("Unavailable", 2 * ATTEMPTS))
 
 TABLE: Mapping[str, Mapping[str, Cell | str]] = {
     "GET base (ping)": {
@@ -308,10 +306,8 @@ TABLE: Mapping[str, Mapping[str, Cell | str]] = {
     },
     "PATCH chunk": {
         **WRITE,
-        "lost answer": (("ok", 1), ("ok", 3)),  # each chunk is found to have arrived
         "404": (("ok", 1), ("NotFound", 2)),  # a session that is gone is begun anew, once
         "wrong digest": NO_DIGEST,
-        "length +5": (("ok", 1), ("ok", 3)),
     },
     "GET upload": {
         **EMPTY_ANSWER,
@@ -326,12 +322,8 @@ TABLE: Mapping[str, Mapping[str, Cell | str]] = {
     },
     "PUT after chunks": {
         **WRITE,
-        "timeout": TWO_PLANS,
-        "reset": TWO_PLANS,
         "lost answer": HARMLESS,
         "404": (("ok", 1), ("NotFound", 2)),
-        "500": (("ok", 1), ("Unavailable", 2)),
-        "502": TWO_PLANS,
         "wrong digest": REFUSED,
         "length +5": HARMLESS,
     },

@@ -156,6 +156,15 @@ def test_a_silent_registry_is_given_up_within_the_time(plain: RegistryStore, san
         plain.within(0.3).open_blob(BLOB)
 
 
+def test_a_registry_that_drips_is_given_up(sandbox: Sandbox) -> None:
+    ticks = iter(range(0, 1_000_000, 10))
+    options = quick(monotonic=lambda: float(next(ticks)))
+    with open_store(f"{sandbox.address}/shop/config", options) as opened:
+        opened.put_blob(BLOB, CONTENT)
+        with pytest.raises(Unavailable, match="too slowly"):
+            pieces(opened.open_blob(BLOB), 1000)
+
+
 def test_an_expired_token_in_the_middle_is_replaced() -> None:
     from ocisync.oci.credentials import Credential, StaticCredentials
 
