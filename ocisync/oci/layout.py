@@ -45,8 +45,9 @@ from ocisync.oci.documents import (
 from ocisync.oci.layoutdir import LayoutDirectory
 from ocisync.oci.layoutfiles import INDEX, LayoutFiles, as_stream, blob_name, copy_checked
 from ocisync.oci.layoutindex import LayoutIndex, parse_index, with_manifest, without_tag
+from ocisync.oci.layoutreader import open_checked
 from ocisync.oci.layouttar import LayoutTar
-from ocisync.oci.store import Manifest, PutResult, Referrers, Store
+from ocisync.oci.store import Manifest, PutResult, Referrers, Store, StreamingStore
 
 TAR_SUFFIX = ".tar"
 
@@ -137,6 +138,19 @@ class LayoutStore:
         if len(data) != size or sha256_digest(data) != digest:
             raise Refused(f"{what}: the file has other content, with digest {sha256_digest(data)}", reason=BAD_ARTIFACT)
         return data
+
+    def open_blob(self, descriptor: Descriptor) -> BinaryIO:
+        """Open a blob to be read in pieces; use it in a `with`."""
+        digest, size = parse_digest(descriptor.digest), descriptor.size
+        what = f"reading blob {self._place}@{digest}"
+        found = self._files.size(blob_name(digest))
+        file = self._files.open(blob_name(digest))
+        if found is None or file is None:
+            raise NotFound(f"{what}: {self._missing()}")
+        if found != size:
+            file.close()
+            raise Refused(f"{what}: {found} bytes instead of {size}", reason=BAD_ARTIFACT)
+        return open_checked(file, descriptor, what)
 
     def has_blob(self, digest: str) -> bool:
         """Tell whether the layout has a blob."""
@@ -314,6 +328,6 @@ def _parts(document: dict[str, Any]) -> list[object]:
     return parts
 
 
-def _conforms(store: LayoutStore) -> Store:
-    """Checked by the type checker: a layout store is a `Store`."""
-    return store
+def _conforms(store: LayoutStore) -> tuple[Store, StreamingStore]:
+    """Checked by the type checker: a layout store is a `Store`, and a `StreamingStore`."""
+    return store, store

@@ -156,6 +156,31 @@ def test_a_layout_of_another_version_is_refused(version: bytes, path: Path) -> N
         store.resolve("v1")
 
 
+def test_a_blob_is_read_in_pieces_into_another_layout(path: Path, tmp_path: Path) -> None:
+    content = os.urandom(700_001)
+    blob = described(content)
+    with opened(path) as store, opened(tmp_path / "other") as other:
+        store.put_blob(blob, content)
+        with store.open_blob(blob) as stream:
+            assert other.put_blob(blob, stream) is True
+        assert other.blob(blob, max_bytes=MIB) == content
+        with pytest.raises(NotFound):
+            store.open_blob(described(b"nowhere"))
+        with pytest.raises(Refused):
+            store.open_blob(Descriptor(blob.media_type, blob.digest, blob.size + 1))
+
+
+def test_a_damaged_blob_is_never_read_to_its_end(tmp_path: Path) -> None:
+    content = os.urandom(700_001)
+    with opened(tmp_path / "x") as store:
+        store.put_blob(described(content), content)
+        blob_file(tmp_path / "x", described(content).digest).write_bytes(content[:-1] + b"!")
+        with store.open_blob(described(content)) as stream:
+            assert stream.read(100_000) == content[:100_000]
+            with pytest.raises(Refused, match="other content"):
+                stream.read()
+
+
 def test_an_upload_of_wrong_data_leaves_nothing(path: Path) -> None:
     filled(path)
     with opened(path) as store:
