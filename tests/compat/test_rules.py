@@ -66,6 +66,22 @@ def test_the_flux_profile_is_for_flux_and_breaks_one_rule_of_argo_cd(pushed: Cal
     }
 
 
+def test_an_artifact_with_pinned_images_obeys_every_rule(
+    pushed: Callable[..., Image],
+    cli: Cli,  # noqa: F811
+    repo: GitRepo,  # noqa: F811
+    sandbox_registry: Registry,
+) -> None:
+    image = f"{sandbox_registry.host}/compat/images/web"
+    assert cli("push", str(repo.path / "deploy"), f"{image}:1.0.0").exit_code == 0  # any manifest will do
+    spec = f"spec: {{containers: [{{name: web, image: '{image}:1.0.0'}}]}}\n"
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n" + spec
+    repo.commit({"deploy/pod.yaml": pod})
+    made = pushed("--pin-images")
+    assert ".imgpkg/images.yml" in {info.name for info, _ in made.all_entries()}
+    assert broken(made) == {}
+
+
 names = st.text(
     st.sampled_from("ab.-_ ~$%()ü日\\/'\"*?:é🐙\u202e") | st.characters(exclude_categories=["Cs"]),
     min_size=1,

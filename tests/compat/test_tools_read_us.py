@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -39,6 +40,17 @@ def test_argo_cd_refuses_the_flux_profile_as_documented(
     push("1.0.0", "--profile", "flux")
     with pytest.raises(ToolError, match="not in the list of allowed media types"):
         argocd.pull(repository, "1.0.0", tmp_path / "out")
+
+
+def test_skopeo_copies_the_flux_profile_but_takes_it_for_no_image_to_inspect(
+    skopeo: Skopeo, push: Push, repository: str
+) -> None:
+    digest = push("1.0.0", "--profile", "flux")
+    with pytest.raises(ToolError, match="unsupported image-specific operation"):
+        skopeo.inspect(f"docker://{repository}:1.0.0")
+    skopeo.copy(f"docker://{repository}:1.0.0", f"docker://{repository}:2.0.0", "--preserve-digests")
+    raw = skopeo.run("inspect", "--tls-verify=false", "--raw", f"docker://{repository}:2.0.0")
+    assert "sha256:" + hashlib.sha256(raw.encode()).hexdigest() == digest
 
 
 def test_imgpkg_pulls_it_as_an_image(
@@ -81,3 +93,20 @@ def test_skopeo_inspects_it_and_copies_it_unchanged(
     skopeo.copy(f"docker://{repository}:1.0.0", f"oci:{tmp_path / 'layout'}:1.0.0")
     index = json.loads((tmp_path / "layout" / "index.json").read_text())
     assert [item["digest"] for item in index["manifests"]] == [digest]
+
+
+def test_every_tool_reads_an_artifact_with_pinned_images(
+    flux: Flux, argocd: ArgoCd, imgpkg: Imgpkg, push: Push, repo: GitRepo, repository: str, tmp_path: Path
+) -> None:
+    push("1.0.0")  # something for an image to be
+    spec = f"spec: {{containers: [{{name: web, image: '{repository}:1.0.0'}}]}}\n"
+    repo.commit({"deploy/pod.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n" + spec})
+    digest = push("2.0.0", "--pin-images")
+    assert flux.pull(f"{repository}:2.0.0", tmp_path / "flux")[0] == digest
+    assert argocd.pull(repository, "2.0.0", tmp_path / "argocd") == digest
+    imgpkg.pull_bundle(f"{repository}:2.0.0", tmp_path / "imgpkg")
+    seen = tree(tmp_path / "flux")
+    assert {".imgpkg/images.yml", ".sourceignore", "pod.yaml"} <= set(seen)
+    assert b"@sha256:" in seen["pod.yaml"]
+    assert tree(tmp_path / "argocd") == seen
+    assert tree(tmp_path / "imgpkg") == seen

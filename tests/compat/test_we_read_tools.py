@@ -92,6 +92,20 @@ def test_our_own_signature_on_it_verifies_with_cosign(
     assert cli("verify", f"{repository}:1.0.0", "--key", "k.pub").exit_code == 0
 
 
+def test_it_gets_another_tag_with_a_signature_of_ours(
+    made: tuple[str, str], cli: Cli, repository: str, oras: Oras
+) -> None:
+    assert cli("keys", "generate", "k").exit_code == 0
+    order = () if made[0] == "flux" else ("--rollback",)
+    signed = cli("sign", f"{repository}@{made[1]}", "--sign-key", "k.key", "--tag", "production", *order)
+    assert signed.exit_code == 0, signed.err
+    ran = cli("tag", f"{repository}@{made[1]}", "production")
+    assert ran.exit_code == 0, ran.err
+    seen = oras.json("manifest", "fetch", "--plain-http", "--descriptor", f"{repository}:production")
+    assert seen["digest"] == made[1]
+    assert cli("verify", f"{repository}:production", "--key", "k.pub").exit_code == 0
+
+
 def test_what_skopeo_converted_from_docker_to_oci_is_read(
     imgpkg: Imgpkg, skopeo: Skopeo, directory: Path, files: dict[str, bytes], cli: Cli, repository: str, tmp_path: Path
 ) -> None:
