@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.signing.roots import load_root
 from tests.cli.conftest import Cli
 from tests.servers import build
@@ -124,6 +126,25 @@ def test_a_keyless_attestation_of_cosign_is_no_signature_for_us(
     cosign.attest_keyless(name, private_sigstore, token, predicate, "https://slsa.dev/provenance/v1")
     refused = cli("verify", f"oci://{repository}:production", *identity(RELEASE, private_sigstore))
     assert (refused.exit_code, "an attestation" in refused.err) == (4, True)
+    # The difference that docs/keyless.md states.
+    assert cosign.verify_keyless(name, private_sigstore.trusted_root_file, *RELEASE)
+
+
+def test_a_keyless_signature_copied_to_another_repository_is_good_for_cosign_and_not_for_us(
+    cli: Cli, olareg: Registry, private_sigstore: PrivateSigstore, cosign: Cosign
+) -> None:
+    here, there = (SignedRepository(f"{olareg.host}/keyless/{name}") for name in ("here", "there"))
+    built = here.push(FILES, "production")
+    there.push(built, "production")
+    name = f"{here.repository}@{built.descriptor.digest}"
+    claims = here.claims(sequence="1", signed="1")
+    cosign.sign_keyless(name, private_sigstore, private_sigstore.github_token(), annotations=claims)
+    (found,) = collect(here.store, built.descriptor.digest, budget=EvidenceBudget(time.monotonic)).items
+    there.attach_bundle(built.descriptor, found.payload)
+    copied = f"{there.repository}@{built.descriptor.digest}"
+    assert cosign.verify_keyless(copied, private_sigstore.trusted_root_file, *RELEASE)
+    refused = cli("verify", f"oci://{there.repository}:production", *identity(RELEASE, private_sigstore))
+    assert (refused.exit_code, "for the repository" in refused.err) == (4, True)
 
 
 def test_a_legacy_signature_with_a_certificate_is_refused(
