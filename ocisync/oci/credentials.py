@@ -3,7 +3,8 @@
 Order for the CLI (`default_credentials`): `--creds`; `OCISYNC_REGISTRY_USERNAME` with `OCISYNC_REGISTRY_PASSWORD` (for
 `OCISYNC_REGISTRY_HOST` only, where that is set); then the file of `--registry-config` alone or, without it,
 `REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`,
-`$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json`. The first that has a login for the
+`$XDG_RUNTIME_DIR/containers/auth.json` (`/run/containers/UID/auth.json` without that variable),
+`~/.config/containers/auth.json`. The first that has a login for the
 repository wins. In one file: the host's `credHelpers` entry, then the longest matching `auths` key, then `credsStore`.
 
 Secrets never appear in a repr, an error or a log.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -297,7 +299,8 @@ def default_credentials(
     if password:
         only = environ.get("OCISYNC_REGISTRY_HOST", "") or host
         sources.append(StaticCredentials(only, Credential(username, password)))
-    for path in config_paths(environ) if config_file is None else (config_file,):
+    uid = os.getuid() if environ else None
+    for path in config_paths(environ, uid) if config_file is None else (config_file,):
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -313,16 +316,19 @@ def default_credentials(
     return Sources(tuple(sources))
 
 
-def config_paths(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """The login files to look at, in order; they need not exist."""
+def config_paths(environ: Mapping[str, str], uid: int | None = None) -> tuple[Path, ...]:
+    """The login files to look at, in order; they need not exist. `uid` is whose podman's are, None for nobody's."""
     home = environ.get("HOME", "")
     docker = environ.get("DOCKER_CONFIG") or (f"{home}/.docker" if home else "")
     config = environ.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
     runtime = environ.get("XDG_RUNTIME_DIR", "")
+    podman = f"{runtime}/containers/auth.json" if runtime else ""
+    if not runtime and uid is not None:  # as in CI, where nobody has logged in to the machine itself
+        podman = f"/run/containers/{uid}/auth.json"
     paths = [
         environ.get("REGISTRY_AUTH_FILE", ""),
         docker and f"{docker}/config.json",
-        runtime and f"{runtime}/containers/auth.json",
+        podman,
         config and f"{config}/containers/auth.json",
     ]
     return tuple(dict.fromkeys(Path(path) for path in paths if path))

@@ -226,6 +226,8 @@ def test_login_files_are_looked_for_where_other_tools_look() -> None:
     chosen = config_paths({**environ, "DOCKER_CONFIG": "/d", "REGISTRY_AUTH_FILE": "/r.json"})
     assert chosen[:2] == (Path("/r.json"), Path("/d/config.json"))
     assert config_paths({}) == ()
+    assert config_paths({}, 7) == (Path("/run/containers/7/auth.json"),)
+    assert config_paths({"XDG_RUNTIME_DIR": "/x"}, 7) == (Path("/x/containers/auth.json"),)
 
 
 def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
