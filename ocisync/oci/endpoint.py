@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -23,6 +24,7 @@ DOCKER_HUB_API = "registry-1.docker.io"
 # Instance metadata services outside 169.254.0.0/16: AWS over IPv6, Alibaba Cloud.
 _METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_HOST_TEXT = re.compile(r"[A-Za-z0-9._:%-]+\Z", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -155,6 +157,18 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> str:
                 value = environ[spelling]
                 return value if "://" in value else f"http://{value}"
     return ""
+
+
+def proxy_problem(proxy: str) -> str:
+    """Why a proxy's URL cannot be used, without a word of its login; empty if it can."""
+    try:
+        parts = urlsplit(proxy)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "it has no usable host and port"
+    if parts.scheme not in _DEFAULT_PORTS:
+        return f"it is of kind {parts.scheme[:20]!r}, and only http and https proxies are spoken to"
+    return "" if _HOST_TEXT.match(host) else "it has no usable host and port"
 
 
 def _bypasses(host: str, port: int | None, environ: Mapping[str, str]) -> bool:

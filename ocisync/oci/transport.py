@@ -24,12 +24,12 @@ import oras.provider
 import requests
 import urllib3
 
-from ocisync.model.errors import OcisyncError, Refused, Unavailable
+from ocisync.model.errors import OcisyncError, Refused, Unavailable, UsageError
 from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
 from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
 from ocisync.oci.connections import Guard, GuardedAdapter, answer_within
 from ocisync.oci.credentials import CredentialSource
-from ocisync.oci.endpoint import Endpoint, joined, origin_of, proxy_for
+from ocisync.oci.endpoint import Endpoint, joined, origin_of, proxy_for, proxy_problem
 from ocisync.oci.failures import Answer, quoted, registry_message
 from ocisync.oci.headers import parse_warnings, retry_after_s
 from ocisync.oci.lost import connection_failure
@@ -287,6 +287,9 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             OcisyncError: TLS trouble, or a URL that cannot be requested.
         """
         proxy = proxy_for(url, self.options.environ)
+        problem = proxy_problem(proxy) if proxy else ""
+        if problem:
+            raise UsageError(f"the proxy of the environment cannot be used: {problem}", hint="mend HTTPS_PROXY")
         host = urlsplit(url).netloc
         connect_s, read_s = self.options.connect_timeout_s, self.options.timeout_s
         left = self._left(deadline, host)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ocisync.model.errors import AccessDenied, Unavailable
+from ocisync.model.errors import AccessDenied, Unavailable, UsageError
 from ocisync.oci.client import RegistryStore, open_store
 from ocisync.oci.credentials import Credential, StaticCredentials
 from ocisync.sandbox.registry import Registry as Sandbox
@@ -145,3 +145,35 @@ def test_a_slow_proxy_is_bounded_as_well(secure: tuple[Gate, Path]) -> None:
                 store.within(0.3).resolve("v1")
         finally:
             stalled.set()
+
+
+@pytest.mark.parametrize("plain_http", [True, False])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "socks5://u:hunter2@h:1",
+        "ftp://u:hunter2@127.0.0.1:1",
+        "http://",
+        "http://u:hunter2@",
+        "http://u:hunter2@[::1",
+        "://",
+        "u:hunter2@127.0.0.1:99999",
+        "x y",
+    ],
+)
+def test_what_is_no_proxy_is_a_usage_error_without_its_login(proxy: str, plain_http: bool) -> None:
+    environ = {"https_proxy": proxy, "http_proxy": proxy}
+    with (
+        open_store(f"{NAME}/shop/config", quick(plain_http=plain_http, environ=environ)) as store,
+        pytest.raises(UsageError, match="the proxy of the environment cannot be used") as caught,
+    ):
+        store.resolve("v1")
+    assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "no.invalid:1"])
+def test_a_proxy_that_is_not_there_is_named_without_its_login(host: str) -> None:
+    options = quick(environ={"https_proxy": f"http://u:hunter2@{host}"})
+    with open_store(f"{NAME}/shop/config", options) as store, pytest.raises(Unavailable, match=host) as caught:
+        store.resolve("v1")
+    assert "hunter2" not in caught.value.message
