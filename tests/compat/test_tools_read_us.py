@@ -15,6 +15,9 @@ from tests.support.gitopstools import ArgoCd, Flux
 from tests.support.gitrepo import GitRepo
 from tests.support.ocitools import Imgpkg, Oras, Skopeo, ToolError
 
+# The tools are asked for by name, at run time.
+pytestmark = pytest.mark.real
+
 
 @pytest.mark.parametrize("profile", ["oci", "flux"])
 def test_flux_pulls_it_and_shows_its_revision(

@@ -15,6 +15,9 @@ from tests.support.gitopstools import Flux
 from tests.support.gitrepo import GitRepo
 from tests.support.ocitools import Imgpkg, Oras, Skopeo
 
+# The tools are asked for by name, at run time.
+pytestmark = pytest.mark.real
+
 REVISION = "main@sha1:" + "a" * 40
 
 
