@@ -138,6 +138,25 @@ def _run(program: Any, value: Any) -> Any:
     return program.execute(context)
 
 
+def matcher(pattern: str) -> Callable[[str], bool] | None:
+    """A search in linear time for a regular expression as RE2 reads it; None without library, or if it is none."""
+    program = _compiled("text.matches(pattern)")
+    if isinstance(program, str):
+        return None
+
+    def matches(text: str) -> bool:
+        context = _library().Context()
+        context.add_variable("text", text)
+        context.add_variable("pattern", pattern)
+        return bool(program.execute(context))
+
+    try:
+        matches("")
+    except Exception:  # noqa: BLE001 - a foreign interpreter; what it cannot read is no pattern
+        return None
+    return matches
+
+
 def escaped(name: str) -> str:
     """A field's name as CEL rules write it."""
     if name in _RESERVED:

@@ -15,10 +15,12 @@ from typing import Any
 from ocisync.kit.yamlio import Path
 from ocisync.manifests.rules import Rule
 from ocisync.manifests.schema import builtin
-from ocisync.manifests.schema.custom import CustomKind, Definition, DefinitionError, definitions
+from ocisync.manifests.schema.custom import CustomKind
+from ocisync.manifests.schema.definition import Definition, definitions
 from ocisync.manifests.schema.formats import is_left_open
 from ocisync.manifests.schema.nodes import Problems
 from ocisync.manifests.schema.problem import Problem, did_you_mean
+from ocisync.manifests.schema.structural import DefinitionError
 from ocisync.model.errors import UsageError
 from ocisync.model.resource import Gvk, JsonObject, ManifestObject
 

@@ -9,7 +9,8 @@ import pytest
 
 from ocisync.manifests.rules import Rule
 from ocisync.manifests.schema.catalog import Catalog
-from ocisync.manifests.schema.custom import DefinitionError, definitions
+from ocisync.manifests.schema.definition import definitions
+from ocisync.manifests.schema.structural import DefinitionError
 from ocisync.model.resource import JsonObject
 from tests.support import schemas
 from tests.support.schemas import judge, messages
@@ -170,8 +171,20 @@ def test_a_rule_that_cannot_be_checked_is_a_warning_told_once() -> None:
     assert judge({**GADGET, "spec": {"a": "2"}}, catalog) == []
 
 
-def test_a_pattern_of_another_dialect_is_a_warning() -> None:
+def test_a_pattern_that_would_keep_python_busy_for_ever_is_done_at_once() -> None:
+    catalog = schemas.catalog_of(definition_of({"type": "string", "pattern": "^(a+)+$"}))
+    assert messages({**GADGET, "spec": "a" * 64 + "!"}, catalog) == ["spec does not match '^(a+)+$'"]
+    assert messages({**GADGET, "spec": "a" * 64}, catalog) == []
+
+
+def test_patterns_of_re2_that_python_does_not_have_are_checked() -> None:
     catalog = schemas.catalog_of(definition_of({"type": "string", "pattern": r"^\p{Lu}+$"}))
+    assert messages({**GADGET, "spec": "ÄÖ"}, catalog) == []
+    assert messages({**GADGET, "spec": "äö"}, catalog) == [r"spec does not match '^\\p{Lu}+$'"]
+
+
+def test_a_pattern_of_another_dialect_is_a_warning() -> None:
+    catalog = schemas.catalog_of(definition_of({"type": "string", "pattern": r"^(?P<a"}))
     assert [problem.rule for problem in judge({**GADGET, "spec": "x"}, catalog)] == [Rule.UNCHECKED_RULE]
 
 

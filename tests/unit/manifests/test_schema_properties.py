@@ -12,8 +12,9 @@ from ocisync.kit.yamlio import Path
 from ocisync.manifests.rules import Rule
 from ocisync.manifests.schema import builtin
 from ocisync.manifests.schema.catalog import Catalog
-from ocisync.manifests.schema.custom import CustomKind, DefinitionError
+from ocisync.manifests.schema.custom import CustomKind
 from ocisync.manifests.schema.problem import Problem
+from ocisync.manifests.schema.structural import DefinitionError
 from ocisync.model.resource import Gvk, JsonObject
 from tests.support import schemas
 
@@ -87,7 +88,7 @@ SELECTOR = {"matchLabels", "matchExpressions"}
 def is_free(place: Path, value: JsonObject) -> bool:
     """Tell whether a mapping has keys of the user's own."""
     name = place[-1] if place else ""
-    if name == "selector" and value.keys() <= SELECTOR:
+    if (name == "selector" and value.keys() <= SELECTOR) or (name == "parameters" and "kind" in value):
         return False
     return name in FREE
 
