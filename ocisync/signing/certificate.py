@@ -48,10 +48,10 @@ def read_identity(der: bytes) -> Identity:
     try:
         certificate = x509.load_der_x509_certificate(der)
         return _identity(certificate, der)
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        if isinstance(error, Malformed):
-            raise
-        raise Malformed("the certificate cannot be read") from None
+    except Malformed:
+        raise
+    except Exception as error:  # noqa: BLE001 - hostile DER: the library has a dozen kinds of errors for it
+        raise Malformed(f"the certificate cannot be read ({type(error).__name__})") from None
 
 
 def _identity(certificate: x509.Certificate, der: bytes) -> Identity:

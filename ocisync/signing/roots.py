@@ -162,7 +162,7 @@ def _authority(kind: str, item: Mapping[str, Any]) -> Part:
         only(_object(certificate, "certificate"), frozenset({"rawBytes"}), "certificate")
         try:
             x509.load_der_x509_certificate(strict_base64(certificate.get("rawBytes"), f"certificate of a {what}"))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, x509.InvalidVersion) as error:
             if isinstance(error, Malformed):
                 raise
             raise Malformed(f"a certificate of a {what} cannot be read") from None
