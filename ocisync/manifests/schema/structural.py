@@ -161,6 +161,7 @@ class Preparation:
 
 
 def text_of(value: Any) -> str:
+    """A value as JSON text, which tells 1 from true and from "1"."""
     return json.dumps(value, sort_keys=True)
 
 
