@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from ocisync.oci.store import Store
 _LOG = logger("registry")
 _PLAN = RetryPlan(attempts=3, attempts_unreachable=2, cap_s=5.0, retry_after_cap_s=20.0, budget_s=30.0)
 _TIMEOUT_S = 20.0
+_WARNINGS = 1_000  # different texts told in the life of an agent
 _CONFIG_KEY = ".dockerconfigjson"
 _OLD_CONFIG_KEY = ".dockercfg"
 
@@ -36,8 +38,18 @@ class Registries:
             timeout_s=_TIMEOUT_S,
             plan=_PLAN,
             sleep=stop.wait,
-            on_warning=lambda text: _LOG.warning("registry login", problem=text),
+            on_warning=self._warn,
         )
+        self._told: set[str] = set()
+        self._told_lock = threading.Lock()
+
+    def _warn(self, text: str) -> None:
+        """Log a login's problem or a registry's warning once: each poll would repeat it."""
+        with self._told_lock:
+            if text in self._told or len(self._told) >= _WARNINGS:
+                return
+            self._told.add(text)
+        _LOG.warning("registry", problem=text)
 
     def open(self, spec: SyncSpec) -> Store:
         """A store for the sync's repository. The caller closes it.
