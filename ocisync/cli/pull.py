@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import output
+from ocisync.cli import keylessflags, output
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, require_version, typed
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Write into a directory that is not empty; its other files stay.")
 @click.option("--manifest-only", is_flag=True, help="Write the exact bytes of the manifest to stdout, and no file.")
 @trust_options
+@keylessflags.identity_options
 @layout_option
 @output_option("text", "json", "yaml", "name")
 @registry_options
@@ -64,9 +65,10 @@ def command(
     Exit codes: 0 written · 2 usage · 4 refused (not signed as demanded, hostile content, directory not empty) · 5 no
       such artifact · 6 login missing · 7 registry not reachable
     """
-    target = place_of(reference, stands_for, signed=bool(key_files or policy_files))
+    identity = keylessflags.identity_taken_from(registry)
+    target = place_of(reference, stands_for, signed=bool(key_files or policy_files or identity.named))
     require_version(target, "pull")
-    trust = named_trust(key_files, policy_files, target.repository)
+    trust = named_trust(key_files, policy_files, target.repository, identity)
     from ocisync.flows.pull import pull, write_files
 
     with output.progress(f"Pulling {target}", quiet=quiet), open_place(target, registry) as store:

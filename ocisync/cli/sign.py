@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ocisync.cli import output
+from ocisync.cli import keylessflags, output
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, typed
@@ -27,6 +27,7 @@ from ocisync.model.resource import JsonObject
 @click.option("--refresh", is_flag=True, help="Repeat what the key has signed before, with a new time.")
 @click.option("--rollback", is_flag=True, help="Sign it as the newest: agents may go back to it.")
 @trust_options
+@keylessflags.identity_options
 @layout_option
 @output_option("text", "json", "yaml", "name")
 @registry_options
@@ -65,11 +66,18 @@ def command(
     Exit codes: 0 signed or signed before · 2 usage · 4 refused by --key or --policy · 5 no such artifact, nothing to
       refresh · 6 login missing · 7 registry not reachable
     """
+    keyless, identity = keylessflags.signing_taken_from(registry), keylessflags.identity_taken_from(registry)
     target = place_of(reference, stands_for, signed=True)
-    _check(target, sign_keys, refresh=refresh, rollback=rollback, changed=bool(claims or legacy_signature))
+    _check(
+        target,
+        bool(sign_keys or keyless.keyless),
+        refresh=refresh,
+        rollback=rollback,
+        changed=bool(claims or legacy_signature),
+    )
     names = tuple(dict.fromkeys(check_tag(tag) for tag in (*((target.tag,) if target.tag else ()), *tags)))
-    end, signers = expiry(expires), load_signers(sign_keys)
-    trust = named_trust(key_files, policy_files, target.repository)
+    end, signers = expiry(expires), load_signers(sign_keys, keyless, legacy=legacy_signature)
+    trust = named_trust(key_files, policy_files, target.repository, identity)
     from ocisync.flows.endorse import EndorseRequest, endorse
 
     with output.progress(f"Signing {target}", quiet=quiet), open_place(target, registry) as store:
@@ -96,10 +104,11 @@ def command(
         _suggest(target, answer, rollback=rollback)
 
 
-def _check(target: Place, sign_keys: tuple[str, ...], *, refresh: bool, rollback: bool, changed: bool) -> None:
-    if not sign_keys:
+def _check(target: Place, named: bool, *, refresh: bool, rollback: bool, changed: bool) -> None:
+    if not named:
         raise UsageError(
-            "nothing to sign with: name --sign-key FILE", hint=f"ocisync sign {typed(target)} --sign-key FILE"
+            "nothing to sign with: name --sign-key FILE, or --keyless",
+            hint=f"ocisync sign {typed(target)} --sign-key FILE",
         )
     if refresh and (rollback or changed):
         raise UsageError(

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import secrets
+from ocisync.cli import keylessflags, secrets
 from ocisync.model.errors import InvalidInput, UsageError
 from ocisync.model.spec import parse_duration
 
 if TYPE_CHECKING:
-    from ocisync.signing.keys import Signer
+    from ocisync.cli.keylessflags import SigningFlags
+    from ocisync.flows.sign import AnySigner
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -25,7 +26,8 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 
 
 def sign_options(function: Any) -> Any:
-    """Add `--sign-key`, `--legacy-signature`, `--claim`, `--expires`."""
+    """Add `--sign-key`, `--keyless` and what belongs to it, `--legacy-signature`, `--claim`, `--expires`."""
+    function = keylessflags.signing_options(function)
     options = (
         click.option(
             "--sign-key",
@@ -47,19 +49,23 @@ def sign_options(function: Any) -> Any:
     return function
 
 
-def load_signers(names: tuple[str, ...]) -> tuple[Signer, ...]:
-    """Open private keys, asking for passwords where a terminal is there.
+def load_signers(names: tuple[str, ...], keyless: SigningFlags, *, legacy: bool) -> tuple[AnySigner, ...]:
+    """Open private keys, asking for passwords where a terminal is there; find the identity to sign as.
 
     Raises:
         NotFound, InvalidInput, UsageError: as `signing.keys` and `secrets` say.
     """
+    if not names and not keyless.keyless:
+        return ()
+    if keyless.keyless and legacy:
+        raise UsageError("--keyless excludes --legacy-signature", hint="sign with a key for it")
     from ocisync.signing import keys
 
-    opened = []
+    opened: list[AnySigner] = []
     for name in names:
         data = secrets.read_key(name)
         opened.append(keys.load_private(data, secrets.existing_password(name, data), name=name))
-    return tuple(opened)
+    return (*opened, keylessflags.keyless_signer(keyless)) if keyless.keyless else tuple(opened)
 
 
 def expiry(text: str) -> datetime | None:
@@ -83,4 +89,5 @@ def expiry(text: str) -> datetime | None:
 
 def signed_line(signatures: list[Mapping[str, str]]) -> str:
     """Who signed, for people."""
-    return ", ".join(sorted({f"{item['key'][:19]}… ({item['format']})" for item in signatures})) or "no"
+    shown = {f"{item.get('identity') or item['key'][:19] + '…'} ({item['format']})" for item in signatures}
+    return ", ".join(sorted(shown)) or "no"

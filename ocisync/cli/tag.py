@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ocisync.cli import output
+from ocisync.cli import keylessflags, output
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, require_version, typed
@@ -23,6 +23,7 @@ from ocisync.model.resource import JsonObject
 @click.argument("tags", nargs=-1, required=True, metavar="TAG…")
 @sign_options
 @trust_options
+@keylessflags.identity_options
 @click.option("--rollback", is_flag=True, help="Let tags go back to an older commit; signed as the newest.")
 @click.option("--force-tag", is_flag=True, help="Move version tags too.")
 @layout_option
@@ -62,7 +63,8 @@ def command(
     Exit codes: 0 done or unchanged · 2 usage · 4 refused (not signed as demanded, tag must not move) · 5 no such
       artifact · 6 login missing · 7 registry not reachable
     """
-    signed = bool(sign_keys or key_files or policy_files)
+    keyless, identity = keylessflags.signing_taken_from(registry), keylessflags.identity_taken_from(registry)
+    signed = bool(sign_keys or keyless.keyless or key_files or policy_files or identity.named)
     target = place_of(reference, stands_for, signed=signed)
     version = require_version(target, "tag")
     for tag in tags:
@@ -71,8 +73,8 @@ def command(
                 f"{tag!r} is no tag; tags are set in the repository of {target}",
                 hint=f"ocisync tag {typed(target)} TAG",
             )
-    end, signers = expiry(expires), load_signers(sign_keys)
-    trust = named_trust(key_files, policy_files, target.repository)
+    end, signers = expiry(expires), load_signers(sign_keys, keyless, legacy=legacy_signature)
+    trust = named_trust(key_files, policy_files, target.repository, identity)
     from ocisync.flows.promote import PromoteRequest, promote
 
     with output.progress(f"Tagging {target}", quiet=quiet), open_place(target, registry) as store:

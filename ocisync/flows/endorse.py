@@ -40,8 +40,7 @@ from ocisync.model.spec import SelectorKind
 from ocisync.oci.documents import parse_json
 from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Manifest, Store
-from ocisync.signing.check import examine
-from ocisync.signing.keys import Signer
+from ocisync.policy.requirements import counted_for
 
 _NUMBER_CHARS = 15
 
@@ -62,7 +61,7 @@ class EndorseRequest:
 
     store: Store
     digest: str
-    signers: tuple[Signer, ...]
+    signers: tuple[sign.AnySigner, ...]
     clock: Clock
     tags: tuple[str, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
@@ -151,7 +150,7 @@ def endorse(request: EndorseRequest) -> Endorsed:
 
 
 def read_subject(
-    store: Store, reference: str, signers: Sequence[Signer], clock: Clock, trust: TrustSet | None, tag: str = ""
+    store: Store, reference: str, signers: Sequence[sign.AnySigner], clock: Clock, trust: TrustSet | None, tag: str = ""
 ) -> Subject:
     """Read a manifest by tag or digest and what sound signatures say of it; `tag`: judge a digest as that tag's.
 
@@ -173,11 +172,14 @@ def read_subject(
         budget = EvidenceBudget(clock.monotonic)
         judgement = examine_reference(store, trust, request, now=clock.now(), collect=partial(collect, budget=budget))
         require(judgement, request)
-        examined = judgement.examined
+        # A trusted root accepts strangers too: only whom the rules name may say what is claimed.
+        rules = trust.select(store.repository).rules
+        examined = tuple(item for item in judgement.examined if any(counted_for(item, one) for one in rules))
     if signers:
-        keys = [signer.public for signer in signers]
+        ours = {signer.fingerprint for signer in signers}
         items = collect(store, digest, budget=EvidenceBudget(clock.monotonic)).items
-        examined += tuple(examine(raw, keys, digest) for raw in items)
+        own = (sign.examine_own(raw, signers, digest) for raw in items)
+        examined += tuple(item for item in own if item.signer in ours)
     sound = tuple(item for item in examined if _is_sound(item, digest, store.repository))
     revision, created = _origin(manifest, sound)
     return Subject(manifest, revision, created, sound)
@@ -244,7 +246,7 @@ def _refresh(
                 last[key] = max(last.get(key, item), item, key=lambda one: _number(one.claim(CLAIM_SIGNED)) or 0)
         if not last:
             raise NotFound(
-                f"key {signer.fingerprint} has made no signature of {subject.descriptor.digest}"
+                f"{signer.fingerprint} has made no signature of {subject.descriptor.digest}"
                 f" for {request.store.repository}" + (f" and {' '.join(request.tags)}" if request.tags else ""),
                 hint="sign it without --refresh",
             )

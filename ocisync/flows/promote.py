@@ -22,7 +22,6 @@ from ocisync.model.errors import NotFound, Refused, UsageError
 from ocisync.model.ref import check_tag, is_commit_tag, is_reserved_tag, is_semver_tag
 from ocisync.oci.documents import parse_json
 from ocisync.oci.store import Store
-from ocisync.signing.keys import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class PromoteRequest:
     reference: str
     tags: tuple[str, ...]
     clock: Clock
-    signers: tuple[Signer, ...] = ()
+    signers: tuple[sign.AnySigner, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
     expires: datetime | None = None
     legacy_signature: bool = False

@@ -110,7 +110,8 @@ def parse_layout(text: str) -> LayoutReference:
         UsageError: no path, a bad tag or a bad digest.
     """
     path = text.removeprefix(LAYOUT_SCHEME)
-    path = path.removeprefix("//")
+    if path.startswith("//"):  # as a URL: oci-layout:///absolute, oci-layout://relative
+        path = re.sub(r"\A/+", "/", path[2:])
     tag = digest = ""
     before, at, behind = path.rpartition("@")
     if at and behind.startswith("sha256:"):
