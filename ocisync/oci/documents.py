@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ocisync.kit.strictjson import Malformed, parse_json_object
 from ocisync.model.descriptor import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
 from ocisync.model.digest import is_digest, sha256_digest
 from ocisync.model.errors import Refused
@@ -30,23 +31,9 @@ def parse_json(raw: bytes, what: str) -> dict[str, Any]:
             two different documents).
     """
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise Refused(f"{what} is not valid JSON: {str(error)[:200]}", reason=BAD_ARTIFACT) from error
-    if not isinstance(value, dict):
-        raise Refused(f"{what} is not a JSON object", reason=BAD_ARTIFACT)
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) != len(pairs):
-        raise ValueError("duplicate key in an object")
-    return out
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON number")
+        return parse_json_object(raw, max_bytes=len(raw))  # whoever fetched it has bounded it
+    except Malformed as error:
+        raise Refused(f"{what} is not valid JSON: {error}", reason=BAD_ARTIFACT) from error
 
 
 def check_manifest(raw: bytes, *, ref: str, content_type: str, announced: str, what: str) -> Manifest:
@@ -173,7 +160,4 @@ def with_entry(raw_index: bytes | None, entry: Descriptor, what: str) -> bytes |
     if any(isinstance(item, dict) and item.get("digest") == entry.digest for item in entries):
         return None
     document["manifests"] = [*entries, entry.as_dict()]
-    try:
-        return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError as error:  # lone surrogates, numbers beyond a float
-        raise Refused(f"{what} holds text or numbers that cannot be written again", reason=BAD_ARTIFACT) from error
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
