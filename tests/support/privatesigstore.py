@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from rfc3161_client import TimestampRequestBuilder
 
 from ocisync.signing.roots import MEDIA_TYPE
 from tests.support import oidc, requirements
@@ -113,6 +114,17 @@ class PrivateSigstore:
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert answer.status in {200, 201}
+
+    def timestamp(self, data: bytes) -> bytes:
+        """A timestamp over some bytes: the authority's answer."""
+        request = urllib.request.Request(
+            self.url("timestamp", "api/v1/timestamp"),
+            data=TimestampRequestBuilder().data(data).build().as_bytes(),
+            headers={"Content-Type": "application/timestamp-query"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found: bytes = answer.read()
+        return found
 
     # Identities ---------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ocisync.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
@@ -16,9 +18,11 @@ from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Store
 from ocisync.sandbox.registry import Registry
 from ocisync.signing.keylesssigner import KeylessSigner, load_trust_config
+from ocisync.signing.statement import statement
 from tests.servers import build
 from tests.support.cosign import Cosign
 from tests.support.goldensigstore import ASSETS, PREDICATE_TYPE
+from tests.support.minisigstore import MiniSigstore, Wish
 from tests.support.privatesigstore import PrivateSigstore
 from tests.support.trust import OTHER_DIGEST, claims
 
@@ -56,6 +60,19 @@ def by_cosign(registry: Registry, sign: Callable[[str], None]) -> bytes:
     (found,) = collect(store, digest, budget=EvidenceBudget(time.monotonic)).items
     assert found.format is SignatureFormat.BUNDLE
     return found.payload
+
+
+def of_version_1(sigstore: PrivateSigstore, digest: str) -> tuple[bytes, bytes]:
+    """A bundle with an entry of a log of version 1, which the stand-in keeps, and a timestamp of the real authority;
+    and the root that accepts both."""
+    stand_in = MiniSigstore()
+    bundle = stand_in.document(statement(digest, claims()), Wish(signed_at=datetime.now(UTC)))
+    signature = base64.b64decode(bundle["dsseEnvelope"]["signatures"][0]["sig"])
+    stamp = base64.b64encode(sigstore.timestamp(signature)).decode()
+    bundle["verificationMaterial"]["timestampVerificationData"] = {"rfc3161Timestamps": [{"signedTimestamp": stamp}]}
+    root = stand_in.root_document()
+    root["timestampAuthorities"] = sigstore.trusted_root["timestampAuthorities"]
+    return json.dumps(bundle).encode(), json.dumps(root).encode()
 
 
 def write(name: str, data: bytes) -> None:
@@ -100,6 +117,9 @@ def main() -> None:
             write("ocisync-reused-workflow.json", ours(here.github_token("evil/shop", REUSED)))
             write("ocisync-gitlab.json", ours(here.gitlab_token()))
             write("ocisync-other-digest.json", ours(release, OTHER_DIGEST))
+            bundle, root = of_version_1(here, digest)
+            write("version1-timestamped.json", bundle)
+            write("version1_root.json", root)
             write("trusted_root.json", here.trusted_root_file.read_bytes())
         finally:
             here.stop()

@@ -118,6 +118,31 @@ def test_a_part_that_was_retired_after_the_signature_still_proves_it(kind: str) 
     assert counts(seen(golden.signature("ocisync-github"), golden.root(windows={kind: window})))
 
 
+def _version_1(change: Change | None = None) -> Evidence:
+    bundle = golden.document("version1-timestamped")
+    if change:
+        change(bundle)
+    return seen(raw(bundle), golden.root("version1_root"))
+
+
+def test_a_timestamp_beside_a_logs_promise_is_told_apart_from_none() -> None:
+    """A log of version 1 says when it was signed; whether a timestamp authority says so too is another question."""
+    both = _version_1().identity
+    assert both is not None
+    assert [proof.timestamped for proof in both.proofs] == [True]
+    alone = _version_1(lambda b: _material(b).pop("timestampVerificationData")).identity
+    assert alone is not None
+    assert [proof.timestamped for proof in alone.proofs] == [False]
+    unpromised = _version_1(lambda b: [_entry(b).pop(name) for name in ("inclusionPromise", "integratedTime")]).identity
+    assert unpromised is not None
+    assert [proof.timestamped for proof in unpromised.proofs] == [True]
+
+
+def test_a_timestamp_of_something_else_does_not_count_beside_a_logs_promise() -> None:
+    found = _version_1(_other("timestampVerificationData"))
+    assert found.identity is None or not any(proof.timestamped for proof in found.identity.proofs)
+
+
 # One change to a good bundle each ----------------------------------------------------------------------------------
 
 
