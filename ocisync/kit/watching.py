@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ BURST_MS: Final = 1_600
 # Seconds after which the files are looked at although no event came.
 LOOK_S: Final = 2.0
 
+_REST = 100  # looks without an event take at most a hundredth of the time, however many files there are
 _ABSENT_S = 0.2  # between two looks for a directory that is not there
 _ENTRIES = 200_000  # twice what an artifact may hold; beyond it, only what lies within counts
 _EDITORS = ("~", ".swp", ".swx", ".swo", ".tmp", ".bak")
@@ -40,6 +42,7 @@ class Watcher:
         self._changed = threading.Event()
         self._error: BaseException | None = None
         self._known = snapshot(directory)
+        self._next_look = 0.0
         self._thread = threading.Thread(target=self._run, name="watch-files", daemon=True)
 
     def __enter__(self) -> Self:
@@ -75,13 +78,20 @@ class Watcher:
     def _run(self) -> None:
         try:
             while not self._stop.stopped:
-                for _ in _wakeups(self._directory, self._stop, self._look_s):
-                    seen = snapshot(self._directory)
-                    if seen != self._known:
-                        self._known = seen
-                        self._changed.set()
+                for told in _wakeups(self._directory, self._stop, self._look_s):
+                    if told or time.monotonic() >= self._next_look:
+                        self._look()
         except BaseException as error:  # noqa: BLE001 - raised where somebody waits
             self._error = error
+            self._changed.set()
+
+    def _look(self) -> None:
+        before = time.monotonic()
+        seen = snapshot(self._directory)
+        after = time.monotonic()
+        self._next_look = after + (after - before) * _REST
+        if seen != self._known:
+            self._known = seen
             self._changed.set()
 
 
@@ -115,17 +125,17 @@ def _counts(name: str) -> bool:
     return not (name in DefaultFilter.ignore_dirs or name.endswith(_EDITORS) or name.startswith(".#") or name == "4913")
 
 
-def _wakeups(directory: Path, stop: StopToken, look_s: float) -> Iterator[None]:
-    """Yield after each burst of events and each `look_s`, until stopped or the directory is another one."""
+def _wakeups(directory: Path, stop: StopToken, look_s: float) -> Iterator[bool]:
+    """Yield after each burst of events (True) and each `look_s`, until stopped or the directory is another one."""
     identity = _identity(directory)
     if identity is None:
         stop.wait(_ABSENT_S)
-        yield None
+        yield True
         return
     from watchfiles import watch
 
     try:
-        for _events in watch(
+        for events in watch(
             directory,
             watch_filter=None,
             debounce=BURST_MS,
@@ -135,12 +145,13 @@ def _wakeups(directory: Path, stop: StopToken, look_s: float) -> Iterator[None]:
             stop_event=_Event(stop),
             ignore_permission_denied=True,
         ):
-            yield None
-            if _identity(directory) != identity:
+            same = _identity(directory) == identity
+            yield bool(events) or not same
+            if not same:
                 return
     except (OSError, RuntimeError):  # no watches left, or it went away this moment: looking still works
         stop.wait(look_s)
-        yield None
+        yield False
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:
