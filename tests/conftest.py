@@ -73,7 +73,8 @@ REAL_VARIANTS = frozenset({"distribution", "olareg", "real"})
 
 # What a person's shell may hold and what must not decide a test.
 FOREIGN_VARIABLES = re.compile(
-    r"(KUBE(?!BUILDER_ASSETS)|DOCKER_|REGISTRY_|XDG_|COSIGN_|SIGSTORE_|TUF_|GIT_|GITHUB_|OCISYNC_(?!TEST_|REQUIRE_REAL|HEAVY))"
+    r"(KUBE(?!BUILDER_ASSETS)|DOCKER_|REGISTRY_|XDG_|COSIGN_|SIGSTORE_|TUF_|GIT_|GITHUB_"
+    r"|OCISYNC_(?!TEST_|REQUIRE_REAL|HEAVY))"
     r"|(https?|all|no)_proxy$",
     re.IGNORECASE,
 )
