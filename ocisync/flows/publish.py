@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from ocisync.flows import images, publishtags, sign
+from ocisync.flows import publishtags, sign
 from ocisync.flows.check import SchemaOptions, check_units
 from ocisync.flows.publishtags import Current, Wanted
 from ocisync.flows.reading import Source, read_source
@@ -33,9 +34,11 @@ from ocisync.model.tree import SourceTree
 from ocisync.oci.evidence import EvidenceBudget
 from ocisync.oci.store import Store
 from ocisync.pack.artifact import BuiltArtifact, Profile, build, parse_manifest
-from ocisync.pack.imageslock import BUNDLE_LABELS
 from ocisync.pack.untar import content_digest
 from ocisync.source import files as plain_source
+
+if TYPE_CHECKING:
+    from ocisync.flows.images import PinnedImage, PinOptions
 
 __all__ = ["PublishRequest", "PublishResult", "Source", "Step", "publish", "read_source"]
 
@@ -88,7 +91,7 @@ class PublishRequest:
     legacy_signature: bool = False
     allow_plain_secrets: tuple[str, ...] = ()
     schema: SchemaOptions | None = None
-    pin: images.PinOptions | None = None
+    pin: PinOptions | None = None
     force_tag: bool = False
     if_changed: bool = False
     dry_run: bool = False
@@ -124,7 +127,7 @@ class PublishResult:
     dry_run: bool = False
     location: str = ""
     tools: tuple[str, ...] = ()
-    images: tuple[images.PinnedImage, ...] = ()
+    images: tuple[PinnedImage, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -171,7 +174,8 @@ class _Publisher:
         self._notes: list[str] = []
         self._wrote = False
         self._manifests: dict[str, ArtifactManifest | None] = {}
-        self._images: tuple[images.PinnedImage, ...] = ()
+        self._images: tuple[PinnedImage, ...] = ()
+        self._labels: Mapping[str, str] = {}
 
     def run(self) -> PublishResult:
         request = self._request
@@ -185,8 +189,7 @@ class _Publisher:
             tree = self._pinned(tree, request.pin)
             warnings = _check_tree(tree, request)[1]  # no more of the images
         self._progress(Step.PACK, f"packing {objects} objects")
-        labels = BUNDLE_LABELS if request.pin is not None else {}
-        built = build(tree, annotations=request.annotations, profile=request.profile, labels=labels)
+        built = build(tree, annotations=request.annotations, profile=request.profile, labels=self._labels)
 
         self._progress(Step.COMPARE, f"comparing with {self._store.repository}")
         current = {tag: self._current(tag) for tag in wanted.all}
@@ -213,10 +216,13 @@ class _Publisher:
         found = tuple(signatures[key] for key in sorted(signatures))
         return self._result(tree, built, target.digest, tags, found, warnings, objects)
 
-    def _pinned(self, tree: SourceTree, options: images.PinOptions) -> SourceTree:
+    def _pinned(self, tree: SourceTree, options: PinOptions) -> SourceTree:
+        from ocisync.flows.images import pin_images  # most pushes pin nothing
+        from ocisync.pack.imageslock import BUNDLE_LABELS
+
         self._progress(Step.CHECK, "resolving images")
-        pinned = images.pin_images(tree, options)
-        self._images = pinned.images
+        pinned = pin_images(tree, options)
+        self._images, self._labels = pinned.images, BUNDLE_LABELS
         self._notes += pinned.notes
         return pinned.tree
 

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocisync.flows.rendering import rendered
 from ocisync.model.clock import Clock
 from ocisync.model.errors import UsageError
 from ocisync.model.tree import SourceTree
-from ocisync.render.layout import RenderOptions
 from ocisync.source import files as plain_source
 from ocisync.source import git as git_source
+
+if TYPE_CHECKING:
+    from ocisync.render.layout import RenderOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocisync.flows.check import Unit
 from ocisync.model.errors import Finding, InvalidInput, NotFound
 from ocisync.model.limits import PATH_DEPTH
 from ocisync.model.tree import SourceTree, TreeFile
-from ocisync.render.layout import Layout, RenderOptions, plan
-from ocisync.render.tree import render, shown
+
+if TYPE_CHECKING:
+    from ocisync.render.layout import Layout, RenderOptions
 
 
 def rendered(
@@ -34,6 +36,8 @@ def rendered(
         InvalidInput: all findings.
         OcisyncError: a tool is missing or fails.
     """
+    from ocisync.render.tree import render, shown
+
     wide, prefix, layout = _widened(tree, path, options, read)
     findings = shown(layout, prefix)
     if findings:
@@ -50,6 +54,8 @@ def rendered(
 def _widened(
     tree: SourceTree, path: Path, options: RenderOptions, read: Callable[[Path], SourceTree]
 ) -> tuple[SourceTree, str, Layout]:
+    from ocisync.render.layout import plan
+
     directory = path.resolve()
     top, wide, prefix = directory, tree, ""
     layout = plan(tree.files, prefix, options)

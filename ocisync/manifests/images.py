@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ocisync.kit.yamlio import Document, Path, Places, parse_documents
-from ocisync.kit.yamlspans import Span, Spans, exchanged
 from ocisync.manifests.parse import is_manifest
 from ocisync.model.errors import Finding, InvalidInput, UsageError
 from ocisync.model.ref import Reference, parse_reference
@@ -229,6 +228,8 @@ def with_images(files: Sequence[TreeFile], uses: Sequence[ImageUse], images: Map
 
 
 def _changed(file: TreeFile, uses: Sequence[ImageUse], images: Mapping[str, str], findings: list[Finding]) -> bytes:
+    from ocisync.kit.yamlspans import Span, Spans, exchanged  # each push reads this module, few change a file
+
     spans = Spans(file.data)
     edits: list[tuple[Span, str]] = []
     expected = [copy.deepcopy(document.value) for document in parse_documents(file.data, file.path)]

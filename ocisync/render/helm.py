@@ -25,7 +25,7 @@ _NOT_NOW = frozenset(
 )
 _SOURCE = re.compile(r"^# Source: [^/\n]+/(.+)$", re.MULTILINE)
 _PLACE = re.compile(r"[\w.-]+/((?:charts/[\w.-]+/)*templates/[\w./-]+?):(\d+)(?::(\d+))?")
-_CLOCK = re.compile(r"\{\{[^}]*\b(?:now|ago)\b[^}]*\}\}")
+_CLOCK = re.compile(r"\{\{[^}]*(?<![\w.$\"])(?:now|ago)\b[^}]*\}\}")
 _MISSING = "missing in charts/ directory"
 
 
