@@ -6,6 +6,7 @@ import gzip
 import json
 import tarfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -172,3 +173,8 @@ def test_each_rule_bites(name: str) -> None:
 def test_the_rule_of_the_gigabyte_bites(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "ARGO_EXTRACTED_BYTES", 100)
     assert RULES[TOO_LARGE](OURS) != ""
+
+
+def test_the_documentation_counts_the_rules() -> None:
+    page = Path(__file__).parents[2] / "docs" / "compatibility.md"
+    assert f"{len(RULES)} rules" in page.read_text()
