@@ -19,6 +19,7 @@ class Rule(StrEnum):
     OBJECT_NAME = "object-name"
     DUPLICATE_OBJECT = "duplicate-object"
     METADATA_STRING = "metadata-string"
+    LABEL = "label"
     OBJECT_SIZE = "object-size"
     PLAIN_SECRET = "plain-secret"  # noqa: S105 - a rule's name
     KEY_FILE = "key-file"
@@ -49,6 +50,7 @@ RULES: dict[Rule, str] = {
     Rule.OBJECT_NAME: "Names and namespaces are such that an API server takes them.",
     Rule.DUPLICATE_OBJECT: "An object is defined once.",
     Rule.METADATA_STRING: "Labels and annotations are strings.",
+    Rule.LABEL: "Labels and the keys of annotations are such that an API server takes them.",
     Rule.OBJECT_SIZE: "An object fits into etcd's limit of 1.5 MiB as JSON.",
     Rule.PLAIN_SECRET: "Secrets are encrypted, empty or references; never readable.",
     Rule.KEY_FILE: "Key and credential files are not published.",

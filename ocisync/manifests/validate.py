@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ocisync.kit.yamlio import Path
 from ocisync.manifests import secrets
@@ -27,9 +28,13 @@ from ocisync.model.tree import TreeFile
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
 _SUBDOMAIN_CHARS = 253
+_QUALIFIED = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 # Names of these are path segments: RBAC has `system:node`, signing requests what their client likes.
 _FREE_NAMES = frozenset({"rbac.authorization.k8s.io", "certificates.k8s.io"})
-_LABEL_NAMES = frozenset({("", "Namespace"), ("", "Service")})
+_FREE_KINDS = frozenset({("policy", "PodDisruptionBudget")})
+_LABEL_NAMES = frozenset({("", "Namespace"), ("", "Service"), ("apps", "StatefulSet")})
+# Their pods' names are longer, and labels hold them.
+_NAME_CHARS = {("batch", "CronJob"): 52, ("batch", "Job"): 63}
 _STRINGS = (("labels",), ("annotations",))
 _PLAIN_HINT = "encrypt it, create it in the cluster, or name it with --allow-plain-secret"
 
@@ -88,7 +93,7 @@ class _Inspector:
             other = first.setdefault(item.id, item)
             if other is not item:
                 message = f"{item.id} is already defined at {show(other.file)}:{other.line}"
-                self._add(Finding(item.file, item.line, 0, message, Rule.DUPLICATE_OBJECT))
+                self._add(self._finding(item, (), message, Rule.DUPLICATE_OBJECT))
 
     def define(self, objects: Sequence[ManifestObject]) -> None:
         for item in objects if self._catalog is not None else ():
@@ -112,7 +117,7 @@ class _Inspector:
         size = self._size(item)
         if size > limits.OBJECT_BYTES:
             message = f"{item.id} has {size} bytes, more than etcd's limit of {limits.OBJECT_BYTES}"
-            self._add(Finding(item.file, item.line, 0, message, Rule.OBJECT_SIZE))
+            self._add(self._finding(item, (), message, Rule.OBJECT_SIZE))
         for path, image in pod_images(item.body):
             why = tag_problem(image) if isinstance(image, str) and image else ""
             if why:
@@ -147,6 +152,9 @@ class _Inspector:
                 if not isinstance(value, str):
                     message = f"metadata.{field}[{key[:100]!r}] must be a string: put it in quotes"
                     self._add(self._finding(item, ("metadata", field, key), message, Rule.METADATA_STRING))
+                elif problem := label_problem(key, value) if field == "labels" else annotation_problem(key):
+                    message = f"metadata.{field}[{key[:100]!r}]: {problem}"
+                    self._add(self._finding(item, ("metadata", field, key), message, Rule.LABEL))
         return len(self.errors) > before
 
     def _size(self, item: ManifestObject) -> int:
@@ -159,16 +167,35 @@ class _Inspector:
     def _finding(self, item: ManifestObject, path: Path, message: str, rule: Rule) -> Finding:
         file = self._files.get(item.file)
         if file is None:
-            return Finding(item.file, item.line, 0, message, rule)
+            return Finding(item.file, item.line, 1, message, rule)
         places = self._places.get(item.file)
         if places is None:
             places = self._places[item.file] = FilePlaces(file)
         line, column = places.find_at(item.line, path)
-        return Finding(item.file, line or item.line, column, message, rule)
+        return Finding(item.file, line or item.line, column or 1, message, rule)
 
 
 def _secret_name(item: ManifestObject) -> str:
     return f"{item.id.namespace}/{item.id.name}" if item.id.namespace else item.id.name
+
+
+@lru_cache(maxsize=4096)  # the same few labels stand in every manifest
+def label_problem(key: str, value: str) -> str:
+    """Say why an API server would refuse a label; empty if it would not."""
+    prefix, slash, name = key.rpartition("/")
+    if slash and (not _SUBDOMAIN.match(prefix) or len(prefix) > _SUBDOMAIN_CHARS):
+        return "what is before the '/' must be a DNS name in lower case"
+    if not _QUALIFIED.match(name):
+        return "a key has letters, digits, '-', '_' and '.', at most 63, and ends with a letter or digit"
+    if value and not _QUALIFIED.match(value):
+        return "a label's value has letters, digits, '-', '_' and '.', at most 63, and ends with a letter or digit"
+    return ""
+
+
+def annotation_problem(key: str) -> str:
+    """Say why an API server would refuse an annotation's key; upper case is no reason."""
+    prefix, slash, name = key.rpartition("/")
+    return label_problem(prefix.lower() + slash + name, "")
 
 
 def name_problem(object_id: ObjectId) -> str:
@@ -177,14 +204,16 @@ def name_problem(object_id: ObjectId) -> str:
     if namespace and not _LABEL.match(namespace):
         return f"bad namespace {namespace[:80]!r}: lower-case letters, digits and '-', at most 63"
     shown = f"bad name {name[:80]!r}"
-    if object_id.group in _FREE_NAMES:
+    kind = (object_id.group, object_id.kind)
+    if object_id.group in _FREE_NAMES or kind in _FREE_KINDS:
         if name in (".", "..") or "/" in name or "%" in name:
             return f"{shown}: it must not be '.' or '..' or hold '/' or '%'"
         return ""
-    if (object_id.group, object_id.kind) in _LABEL_NAMES:
+    if kind in _LABEL_NAMES:
         return "" if _LABEL.match(name) else f"{shown}: lower-case letters, digits and '-', at most 63"
-    if len(name) > _SUBDOMAIN_CHARS or not _SUBDOMAIN.match(name):
-        return f"{shown}: lower-case letters, digits, '-' and '.', at most {_SUBDOMAIN_CHARS}"
+    most = _NAME_CHARS.get(kind, _SUBDOMAIN_CHARS)
+    if len(name) > most or not _SUBDOMAIN.match(name):
+        return f"{shown}: lower-case letters, digits, '-' and '.', at most {most}"
     return ""
 
 

@@ -88,7 +88,7 @@ def test_stdin_is_checked_as_one_artifact(cli: Cli, monkeypatch: pytest.MonkeyPa
     stdin_holds(monkeypatch, GOOD % "a" + "---\n" + GOOD % "a")
     ran = cli("validate", "-")
     assert ran.exit_code == 1
-    assert ran.out == "<stdin>:5: error: ConfigMap a is already defined at <stdin>:1 [duplicate-object]\n"
+    assert ran.out == "<stdin>:5:1: error: ConfigMap a is already defined at <stdin>:1 [duplicate-object]\n"
 
 
 def test_each_directory_and_each_file_is_an_artifact_of_its_own(cli: Cli) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 import pytest
 
 from ocisync.manifests.parse import read_tree
+from ocisync.manifests.rules import Rule
 from ocisync.manifests.validate import Report, check, name_problem, tag_problem
 from ocisync.model.resource import ObjectId
 from ocisync.model.tree import TreeFile
@@ -38,7 +39,7 @@ def test_good_manifests_have_no_findings() -> None:
 
 def test_an_object_twice_names_both_places() -> None:
     found = errors({"a.yaml": HEAD % "ConfigMap", "b.yaml": "# x\n" + HEAD % "ConfigMap"})
-    assert found == ["b.yaml:2: ConfigMap shop/a is already defined at a.yaml:1"]
+    assert found == ["b.yaml:2:1: ConfigMap shop/a is already defined at a.yaml:1"]
 
 
 def test_another_version_of_the_same_object_is_the_same_object() -> None:
@@ -238,3 +239,50 @@ def test_all_findings_come_together() -> None:
         "k.pem": PEM,
     }
     assert len(errors(items)) == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "told"),
+    [
+        ('{"a b": c}', "{}", "metadata.labels['a b']: a key has letters"),
+        ('{A.b/c: d}', "{A.b/c: d}", "metadata.labels['A.b/c']: what is before the '/'"),
+        ("{a: b c}", "{a: b c}", "metadata.labels['a']: a label's value has letters"),
+        ("{a: -b}", "{}", "metadata.labels['a']: a label's value has letters"),
+        ("{}", "{a/b/c: x}", "metadata.annotations['a/b/c']: what is before the '/'"),
+    ],
+)  # fmt: skip
+def test_labels_that_an_api_server_refuses_are_errors_at_their_line(labels: str, annotations: str, told: str) -> None:
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  labels: {labels}\n  annotations: {annotations}\n"
+    found = judge({"a.yaml": text}).errors
+    assert [finding.rule for finding in found] == [Rule.LABEL]
+    assert found[0].message.startswith(told)
+    assert found[0].line in (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "name", "good"),
+    [
+        ("apps", "StatefulSet", "a.b", False),
+        ("apps", "Deployment", "a.b", True),
+        ("batch", "CronJob", "a" * 52, True),
+        ("batch", "CronJob", "a" * 53, False),
+        ("batch", "Job", "a" * 64, False),
+        ("policy", "PodDisruptionBudget", "A_b", True),
+    ],
+)
+def test_names_have_the_form_that_their_kind_wants(group: str, kind: str, name: str, good: bool) -> None:
+    assert (name_problem(ObjectId(group, kind, "", name)) == "") is good
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 7])
+def test_a_secret_cannot_hide_in_lists_in_lists(depth: int) -> None:
+    text = SECRET.replace("\n", "\n").rstrip() + f"\nstringData: {{k: {PLAIN}}}\n"
+    for _ in range(depth):
+        inner = "".join(f"  {line}\n" for line in text.splitlines())
+        text = f"apiVersion: v1\nkind: List\nmetadata: {{name: x}}\nitems:\n-{inner[1:]}"
+    files = (TreeFile("a.yaml", text.encode()),)
+    parsed = read_tree(files)
+    found = (*parsed.findings, *check(parsed.objects, files).errors)
+    assert len(found) == 1
+    assert found[0].rule == (Rule.PLAIN_SECRET if depth <= 3 else Rule.OBJECT_SHAPE)
+    assert PLAIN not in str(found)
