@@ -6,7 +6,8 @@ appeared since our last look tell who was there: if one is of a newer commit, an
 digest for that very tag, then the tag was theirs, and it is given back. That signature is what makes it right to set a
 tag to bytes which this run did not build; without one the user is told, and nothing is guessed.
 
-Costs two listings for each push that moves a tag. A registry that does not list its tags is not asked again.
+Costs two listings for each push that moves a tag. A registry that does not list its tags, or has too many, is not
+asked again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 
 from ocisync.flows import sign
 from ocisync.flows.publishtags import created_of
@@ -27,6 +29,7 @@ from ocisync.oci.store import Store
 from ocisync.pack.artifact import parse_manifest
 
 _COMMIT_TAG = re.compile(r"sha-[0-9a-f]{12}\Z")
+_MAX_TAGS = 2_000  # names; listing more would cost more requests than the push itself
 _MAX_RIVALS = 20  # commits pushed within the milliseconds between a look and a write
 
 
@@ -92,11 +95,12 @@ class TagRace:
 
     def _commit_tags(self) -> frozenset[str] | None:
         try:
-            return frozenset(name for name in self._store.tags() if _COMMIT_TAG.match(name))
+            names = list(islice(self._store.tags(), _MAX_TAGS + 1))
         except NotFound:
             return frozenset()
         except OcisyncError:
             return None  # the tag is set; not being able to look for rivals is no reason to fail
+        return frozenset(filter(_COMMIT_TAG.match, names)) if len(names) <= _MAX_TAGS else None
 
 
 def _created(manifest: ArtifactManifest) -> datetime:

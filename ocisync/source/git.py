@@ -8,7 +8,9 @@ differs from the commit, and the revision ends in `-dirty`.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -109,7 +111,7 @@ def _read(
     environ: Mapping[str, str],
 ) -> SourceTree:
     commit = repository.commit(rev)
-    entries = repository.entries(commit, prefix)
+    entries = _entries(repository, commit, prefix)
     rules = _ignore_rules(repository, entries)
     # Only HEAD has a work tree to disagree with.
     changes = _changes(repository, prefix, rules) if rev == "HEAD" else []
@@ -128,6 +130,22 @@ def _read(
         dirty=bool(changes),
     )
     return SourceTree(files, provenance)
+
+
+def _entries(repository: Repository, commit: str, prefix: str) -> Sequence[Entry]:
+    try:
+        return repository.entries(commit, prefix)
+    except NotFound:
+        parent, _, name = prefix.rpartition("/")
+        with contextlib.suppress(NotFound):
+            if prefix and any(
+                entry.path == name and entry.mode == SUBMODULE for entry in repository.entries(commit, parent)
+            ):
+                raise InvalidInput(
+                    f"{_shown(prefix)} is a submodule whose files are not here",
+                    hint=f"git submodule update --init {shlex.quote(_shown(prefix))}",
+                ) from None
+        raise
 
 
 def _ignore_rules(repository: Repository, entries: Iterable[Entry]) -> IgnoreRules:

@@ -18,7 +18,14 @@ from pathlib import Path
 from ocisync.model.errors import InvalidInput, NotFound, OcisyncError, Unavailable
 from ocisync.source.repository import Entry, committer_time
 
-_DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS")
+# What a hook or an alias sets, and what would change how paths are read.
+_DROPPED = frozenset(
+    {
+        "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE",
+        "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS",
+        "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS",
+    }
+)  # fmt: skip
 _FETCH = "fetch it first; shallow clones have few commits"
 
 

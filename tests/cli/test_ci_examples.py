@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +194,23 @@ def test_the_composite_action_publishes_signs_and_hands_on_the_digest(job: Job) 
     assert "### ocisync push: published" in (job.directory / "github-summary").read_text()
     again = run_action(job, given | {"if-changed": "true"}, github_variables(job, "main", "branch"))
     assert (again["unchanged"], again["digest"]) == ("true", outputs["digest"])
+
+
+def test_the_composite_action_installs_what_it_is_told_where_there_is_none(job: Job, tmp_path: Path) -> None:
+    wheel = tmp_path / "ocisync-9.9.9-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:  # stands for the package of an index, which is not asked here
+        file.writestr("stand_in.py", "def main(): print('ocisync 9.9.9')\n")
+        file.writestr("ocisync-9.9.9.dist-info/METADATA", "Metadata-Version: 2.1\nName: ocisync\nVersion: 9.9.9\n")
+        file.writestr("ocisync-9.9.9.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("ocisync-9.9.9.dist-info/entry_points.txt", "[console_scripts]\nocisync=stand_in:main\n")
+        file.writestr("ocisync-9.9.9.dist-info/RECORD", "")
+    (job.directory / "bin/ocisync").unlink()
+    (job.directory / "bin/python3").symlink_to(sys.executable)
+    install = load(ACTION)["runs"]["steps"][0]
+    environ = {"PACKAGE": str(wheel), "RUNNER_TEMP": str(tmp_path), "GITHUB_PATH": str(tmp_path / "path")}
+    done = job.run(install["run"], environ, shell=GITHUB_SHELL)
+    assert (done.returncode, done.stdout) == (0, "ocisync 9.9.9\n"), done.stderr
+    assert (tmp_path / "path").read_text() == f"{tmp_path}/ocisync/bin\n"
 
 
 def test_the_composite_action_checks_a_pull_request_without_writing(job: Job) -> None:

@@ -465,6 +465,15 @@ def test_a_token_in_the_remote_is_in_no_uploaded_byte(tmp_path: Path, store: Mem
         assert b"SECRETTOKEN" not in (zlib.decompress(uploaded, 31) if uploaded[:2] == b"\x1f\x8b" else b"")
 
 
+def test_a_repository_of_sha256_names_its_revision_and_its_tag_so(tmp_path: Path, store: MemoryStore) -> None:
+    repo = GitRepo(tmp_path / "long", "--object-format=sha256")
+    commit = repo.commit(FILES)
+    result = publish(PublishRequest(store=store, source=git_source(repo.path), clock=FixedClock()))
+    assert result.revision == f"main@sha256:{commit}"
+    assert result.tags == (f"sha-{commit[:12]}",)
+    assert len(commit) == 64
+
+
 def test_standard_input_and_a_plain_directory_are_named_by_hand(tmp_path: Path, store: MemoryStore) -> None:
     (tmp_path / "a.yaml").write_text(FILES["a.yaml"])
     environ = {"SOURCE_DATE_EPOCH": "1772366400"}

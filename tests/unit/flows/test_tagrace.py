@@ -119,6 +119,13 @@ def test_a_push_that_moves_no_tag_lists_nothing(store: Overtaken, key: Signer) -
     assert store.listings == 0
 
 
+def test_a_repository_with_too_many_tags_is_not_searched_for_rivals(store: Overtaken, key: Signer) -> None:
+    push(store, commit(OURS, "a", minutes=-5), "1.0.0", signers=(key,))
+    store.tag_digests |= {f"v{number}": store.tag_digests["1.0.0"] for number in range(2_001)}
+    result = push(store, commit(OURS, "b", minutes=0), "production", signers=(key,))
+    assert (store.tag_digests["production"], store.listings) == (result.digest, 1)
+
+
 def test_a_registry_that_lists_no_tags_is_no_obstacle(key: Signer) -> None:
     class Silent(MemoryStore):
         def tags(self) -> Iterator[str]:

@@ -136,6 +136,18 @@ def test_a_clone_that_borrows_its_objects_is_read(repo: GitRepo, git: str | None
     assert paths(read(tmp_path / "borrows" / "apps", git)) == ["a.yaml", "deep/b.yaml"]
 
 
+def test_a_submodule_is_published_from_its_own_checkout(repo: GitRepo, git: str | None, tmp_path: Path) -> None:
+    inner = GitRepo(tmp_path / "inner")
+    commit = inner.commit({"x.yaml": "x: 1\n"})
+    repo.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", inner.path.as_uri(), "apps/sub")
+    repo.commit()
+    assert read(repo.path / "apps/sub", git).provenance.commit == commit
+    repo.git("submodule", "deinit", "-q", "--force", "apps/sub")
+    with pytest.raises(InvalidInput, match="apps/sub is a submodule whose files are not here") as caught:
+        read(repo.path / "apps/sub", git)
+    assert "git submodule update --init apps/sub" in caught.value.hint
+
+
 def test_packed_objects_and_refs_are_read(repo: GitRepo, git: str | None) -> None:
     repo.git("tag", "-a", "-m", "x", "v1")
     repo.git("pack-refs", "--all")
