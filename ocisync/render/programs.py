@@ -7,6 +7,7 @@ render is the commit that is about to be published.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -27,6 +28,7 @@ _SYSTEM_PATH = "/usr/bin:/bin"  # for tools that are wrapper scripts
 _VERSION = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:-[0-9A-Za-z.-]+)?)")
 _MESSAGE_BYTES = 1 * MIB
 _VERSION_S = 30.0
+_running: set[int] = set()  # groups of processes; whoever interrupts us must not leave them behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ def run(command: Sequence[str], directory: Path, home: Path, *, timeout_s: float
     except OSError as err:
         raise OcisyncError(f"cannot run {command[0]}: {err.strerror}") from err
     assert process.stdout is not None and process.stderr is not None  # noqa: S101  # pipes were asked for
+    _running.add(process.pid)
     taken = (_Taken(process.stdout, YAML_BYTES), _Taken(process.stderr, _MESSAGE_BYTES))
     try:
         process.wait(timeout_s)
@@ -145,9 +148,9 @@ def run(command: Sequence[str], directory: Path, home: Path, *, timeout_s: float
             f"{shown} did not end within {timeout_s:.0f} s", hint="run it by hand to see what it waits for"
         ) from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process.pid)
         process.wait()
+        _running.discard(process.pid)
         for stream in taken:
             stream.finish()
     output, messages = taken[0], taken[1].data.decode(errors="replace")
@@ -155,6 +158,17 @@ def run(command: Sequence[str], directory: Path, home: Path, *, timeout_s: float
         raise OcisyncError(f"{shown} printed more than {YAML_BYTES >> 20} MiB", hint="publish less in one environment")
     failure = (messages.strip() or f"exit code {process.returncode}") if process.returncode else ""
     return Ended(bytes(output.data), failure, messages)
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+@atexit.register
+def _kill_all() -> None:
+    for group in tuple(_running):
+        _kill(group)
 
 
 class _Taken:

@@ -12,9 +12,10 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from ocisync.kit.pool import map_bounded
+from ocisync.kit.background import Background
 from ocisync.model.errors import Finding, InvalidInput, OcisyncError
 from ocisync.model.tree import Origin, Rendering, TreeFile
 from ocisync.render import helm, kustomize
@@ -51,7 +52,7 @@ def render(
         _write(top, files)
         programs = _programs(layout, environ, home)
         runner = _Runner(top, home, options, programs, {file.path: file.data for file in files})
-        results = map_bounded(runner.render, layout.units, workers=_WORKERS)
+        results = _all(runner.render, layout.units)
     errors = _shown((item for result in results for item in result.errors), prefix)
     if errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -67,6 +68,22 @@ def render(
     )
     published = (TreeFile(_relative(file.path, prefix), file.data) for file in (*layout.kept, *made))
     return tuple(sorted(published, key=lambda file: file.path)), rendering
+
+
+def _all(make: Callable[[Unit], _Result], units: Sequence[Unit]) -> list[_Result]:
+    """Some at a time, on threads that do not keep an interrupted process waiting for a tool."""
+    results: list[_Result] = []
+    errors: list[OcisyncError] = []
+    for start in range(0, len(units), _WORKERS):
+        running = [Background(partial(make, unit), name="render") for unit in units[start : start + _WORKERS]]
+        for one in running:  # all of them: the directory that they work in ends with the first error
+            try:
+                results.append(one.result())
+            except OcisyncError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+    return results
 
 
 def _programs(layout: Layout, environ: Mapping[str, str], home: Path) -> dict[Mode, Program]:

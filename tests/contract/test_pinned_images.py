@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from ocisync.cli.app import run
+from ocisync.manifests.parse import parse_tree
 from ocisync.model.descriptor import OCI_INDEX, Descriptor
+from ocisync.model.tree import TreeFile
 from ocisync.oci.client import open_store
 from tests.support.gitrepo import GitRepo
 from tests.support.images import index, push_image, quick
@@ -93,6 +95,9 @@ def test_only_image_fields_change_and_imgpkg_takes_the_artifact_for_a_bundle(
         for old, new in pinned.items():
             text = text.replace(old, new)
         assert (pulled / path).read_text() == text
+    everything = [path for path in pulled.rglob("*") if path.is_file()]
+    objects = parse_tree([TreeFile(str(path.relative_to(pulled)), path.read_bytes()) for path in everything])
+    assert sorted(item.gvk.kind for item in objects) == ["Deployment", "Probe"], "the lock is nothing to be applied"
     assert sorted(item["pinned"] for item in answer["images"]) == sorted(pinned.values())  # type: ignore[attr-defined]
 
 

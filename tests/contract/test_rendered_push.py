@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from tests.compat.images import fetched
 from tests.support.gitrepo import GitRepo
 from tests.support.ocitools import Helm, Kustomize
 from tests.support.registries import Registry
+from tests.support.waiting import eventually
 
 APP = """\
 apiVersion: apps/v1
@@ -320,3 +323,31 @@ def test_a_clock_in_a_template_is_a_warning(push: Push, tmp_path: Path) -> None:
     code, _, err = push(repo.path, "--render", "helm", "--dry-run")
     assert code == 0, err
     assert "templates/a.yaml:5: uses the time of rendering" in err
+
+
+def test_a_killed_push_leaves_no_renderer_and_no_files_behind(tmp_path: Path) -> None:
+    repo = GitRepo(tmp_path / "slow")
+    repo.commit({"kustomization.yaml": "{}"})
+    tool = tmp_path / "kustomize"
+    tool.write_text(f"#!/bin/sh\n[ $1 = version ] && echo v5.0.0 && exit\necho $$ > {tmp_path}/pid\nsleep 300\n")
+    tool.chmod(0o755)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    started = tmp_path / "pid"
+    arguments = ["push", str(repo.path), "oci://127.0.0.1:9/x:1", "--render", "kustomize"]
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "ocisync", *arguments]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as pushing:
+        eventually(lambda: started.exists() and started.read_text(), timeout_s=60, what="a renderer")
+        pushing.terminate()
+        _, err = pushing.communicate(timeout=60)
+    assert pushing.returncode == 130, err
+    eventually(lambda: not is_running(int(started.read_text())), timeout_s=10, what="the renderer's end")
+    assert list(scratch.iterdir()) == []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
