@@ -1,5 +1,8 @@
 """Promote: point tags to a digest that the repository has already, with a signature that says so.
 
+Whoever signs must know what: a source that is named by its tag must be proven first, by the named trust or by a
+signature of one's own for that tag; one that is named by its digest is what the caller means.
+
 Order: read (and verify, if trust is named) → every refusal → signatures for the new tags, read back → tags, names that
 never move first, each looked at again before and read back after. A version tag and a commit's tag never change; other
 tags do not go back in time, unless it is a rollback. Nothing is uploaded but signatures.
@@ -17,11 +20,13 @@ from ocisync.flows.endorse import EndorseRequest, Subject, claims_of, read_subje
 from ocisync.flows.publishtags import created_of
 from ocisync.flows.trust import TrustSet
 from ocisync.model.clock import Clock, format_rfc3339
-from ocisync.model.descriptor import CLAIM_TAGS, CREATED
+from ocisync.model.descriptor import CLAIM_SEQUENCE, CLAIM_TAGS, CREATED
+from ocisync.model.digest import is_digest
 from ocisync.model.errors import NotFound, Refused, UsageError
 from ocisync.model.ref import check_tag, is_commit_tag, is_reserved_tag, is_semver_tag
 from ocisync.oci.documents import parse_json
 from ocisync.oci.store import Store
+from ocisync.policy.requirements import unix_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +96,11 @@ def promote(request: PromoteRequest) -> Promoted:
     tags = _checked(request.tags)
     store, clock = request.store, request.clock
     subject = read_subject(store, request.reference, request.signers, clock, request.trust, request.source_tag)
+    _check_known(subject, request)
     before = {tag: _look(store, tag) for tag in tags}
     for tag in tags:
         _check_move(tag, before[tag], subject, request)
+        _check_sequence(tag, before[tag][0], subject, request)
     signatures: tuple[sign.Signature, ...] = ()
     if request.signers:
         endorsing = _endorsing(request, subject)
@@ -121,6 +128,39 @@ def _checked(tags: tuple[str, ...]) -> tuple[str, ...]:
         if is_reserved_tag(tag):
             raise UsageError(f"tag {tag} is reserved for signatures", hint="choose another tag")
     return tuple(dict.fromkeys(tags))
+
+
+def _check_known(subject: Subject, request: PromoteRequest) -> None:
+    """Refuse to sign what a tag happens to point to, if nothing proves that it is ours."""
+    if not request.signers or request.trust is not None or is_digest(request.reference):
+        return
+    if any(request.reference in item.claim(CLAIM_TAGS).split() for item in subject.sound):
+        return
+    raise Refused(
+        f"tag {request.reference} leads to {subject.descriptor.digest}, which the signing key has not signed for it:"
+        " anybody may have put it there",
+        reason="Unsigned",
+        hint=f"name whom to trust (--key FILE.pub or --policy FILE), or the digest: @{subject.descriptor.digest}",
+    )
+
+
+def _check_sequence(tag: str, digest: str, subject: Subject, request: PromoteRequest) -> None:
+    """Refuse what agents would refuse: after a rollback, the time of the rollback is what must be exceeded."""
+    deliberate = request.rollback or request.force_tag
+    if not request.signers or deliberate or not digest or digest == subject.descriptor.digest:
+        return
+    if subject.created is None:
+        return  # refused later, with a better reason
+    there = read_subject(request.store, digest, request.signers, request.clock, None)
+    claimed = (item for item in there.sound if tag in item.claim(CLAIM_TAGS).split())
+    marks = [unix_seconds(item.claim(CLAIM_SEQUENCE)) or 0 for item in claimed]
+    if max(marks, default=0) > subject.created.timestamp():
+        raise Refused(
+            f"tag {tag} points to {digest}, which was signed as newer than {subject.descriptor.digest} of"
+            f" {format_rfc3339(subject.created)}: agents that follow {tag} would refuse to go on to it",
+            reason="OlderSequence",
+            hint="sign it as newer than that: --rollback",
+        )
 
 
 def _endorsing(request: PromoteRequest, subject: Subject) -> EndorseRequest:

@@ -23,8 +23,8 @@ EVIDENCE_BYTES = 8 * MIB
 EVIDENCE_SECONDS = 30.0
 
 # OCI image layouts.
-LAYOUT_INDEX_BYTES = 32 * MIB
-LAYOUT_MANIFESTS = 100_000  # that an index leads to; a mirror of some thousand artifacts with all their referrers
+LAYOUT_INDEX_BYTES = 8 * MIB  # parsed JSON of nothing but brackets takes twenty times its size
+LAYOUT_MANIFESTS = 30_000  # that an index leads to: some thousand artifacts with all their referrers
 LAYOUT_SCAN_BYTES = 512 * MIB  # of manifests read while looking for referrers
 LAYOUT_MEMBERS = 200_000  # of a tar file, about 60 MiB of memory
 

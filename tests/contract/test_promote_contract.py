@@ -106,6 +106,13 @@ def test_a_tag_goes_back_only_as_a_rollback(shop: Shop) -> None:
     assert json.loads(shop.run("verify", ":staging", *shop.public, "-o", "json"))["digest"] == digest
 
 
+def test_after_a_rollback_only_what_counts_as_newer_is_promoted(shop: Shop) -> None:
+    shop.run("tag", ":1.0.0", "staging", "--rollback", *shop.key)
+    shop.run("tag", ":1.1.0", "staging", *shop.key, code=4)
+    shop.run("tag", ":1.1.0", "staging", *shop.key, "--rollback")
+    shop.run("verify", ":staging", *shop.public)
+
+
 def test_signatures_are_refreshed_and_a_second_key_signs(shop: Shop) -> None:
     digest = shop.json("inspect", ":1.0.0")["digest"]
     assert run(["keys", "generate", str(shop.directory / "other")]) == 0
@@ -161,7 +168,7 @@ def test_cosign_verifies_a_promotion(
     git.commit({"app.yaml": MANIFEST % "a"}, at="2026-03-01T10:00:00Z")
     key = str(tmp_path / "k.key")
     assert run(["keys", "generate", str(tmp_path / "k")]) == 0
-    assert run(["push", str(git.path), f"oci://{repository}:1.0.0"]) == 0
+    assert run(["push", str(git.path), f"oci://{repository}:1.0.0", "--sign-key", key]) == 0
     assert run(["tag", f"oci://{repository}:1.0.0", "production", "--sign-key", key, "--legacy-signature"]) == 0
     wanted = {"dev.ocisync.tags": "production", "dev.ocisync.repository": repository}
     cosign.verify(f"{repository}:production", tmp_path / "k.pub", annotations=wanted)
@@ -196,7 +203,8 @@ def test_a_promotion_killed_at_any_write_shows_no_unsigned_tag_and_is_completed_
     def fresh() -> str:
         tap.quiet()
         repository = f"{base}/{next(count)}"
-        assert run(["push", str(git.path), f"oci://{repository}:1.0.0"]) == 0
+        key = str(tmp_path / "k.key")
+        assert run(["push", str(git.path), f"oci://{repository}:1.0.0", "--sign-key", key]) == 0
         tap.quiet()
         return repository
 

@@ -198,16 +198,40 @@ def test_a_signed_time_counts_more_than_what_the_manifest_says(shop: Shop) -> No
         signed=shop.clock.now(),
     )  # fmt: skip
     sign_bundle(shop.store, descriptor, KEY, claims, shop.clock.now())
-    shop.tag("foreign", "y")
+    shop.tag(descriptor.digest, "y")
     last = shop.claims(descriptor.digest)[-1]
     assert (last[CLAIM_SEQUENCE], last[CLAIM_REVISION], last[CLAIM_TAGS]) == ("1700000000", "main@sha1:1", "y")
+
+
+def test_what_a_tag_happens_to_point_to_is_not_signed_unless_something_proves_it(shop: Shop) -> None:
+    shop.store.tag_digests["1.0.0"] = shop.digests["b"]  # the registry's owner moved it
+    with pytest.raises(Refused, match="anybody may have put it there") as refused:
+        shop.tag("1.0.0", "production")
+    assert refused.value.reason == "Unsigned"
+    with pytest.raises(Refused, match="anybody"):
+        shop.tag("1.1.0", "production", signers=(OTHER,))
+    assert shop.store.writes == []
+    shop.tag(shop.digests["b"], "production", signers=(OTHER,))
+    assert shop.verified("production", OTHER) == shop.digests["b"]
+
+
+def test_after_a_rollback_what_agents_would_refuse_is_refused_before_any_write(shop: Shop) -> None:
+    shop.tag("1.0.0", "staging", rollback=True)
+    shop.store.writes.clear()
+    with pytest.raises(Refused, match="was signed as newer") as refused:
+        shop.tag("1.1.0", "staging")
+    assert (refused.value.reason, refused.value.hint) == ("OlderSequence", "sign it as newer than that: --rollback")
+    assert shop.store.writes == []
+    shop.clock.time += timedelta(seconds=1)
+    shop.tag("1.1.0", "staging", rollback=True)
+    assert shop.verified("staging") == shop.digests["b"]
 
 
 def test_what_has_no_time_is_signed_only_as_a_rollback(shop: Shop) -> None:
     descriptor = push_image(shop.store, "foreign")
     with pytest.raises(UsageError, match="does not say of when it is"):
-        shop.tag("foreign", "y")
-    shop.tag("foreign", "y", rollback=True)
+        shop.tag(descriptor.digest, "y")
+    shop.tag(descriptor.digest, "y", rollback=True)
     assert shop.claims(descriptor.digest)[-1][CLAIM_SEQUENCE] == str(int(shop.clock.now().timestamp()))
 
 

@@ -101,8 +101,8 @@ def test_what_is_no_index_is_refused(raw: bytes) -> None:
 
 def test_an_index_with_too_many_entries_is_refused() -> None:
     one = json.dumps(entry(ONE)).encode()
-    raw = b'{"manifests":[' + b",".join([one] * 100_001) + b"]}"
-    with pytest.raises(Refused, match="100001 entries"):
+    raw = b'{"manifests":[' + b",".join([one] * 30_001) + b"]}"
+    with pytest.raises(Refused, match="30001 entries"):
         parse_index(raw, "index.json")
 
 
