@@ -113,6 +113,14 @@ def test_no_module_is_compiled_at_the_start_of_the_agent(image: ImageContainer) 
     assert loaded_sources == []
 
 
+def test_the_image_can_verify_keyless_signatures(image: ImageContainer) -> None:
+    program = (
+        "import sigstore.verify, sigstore.models, rfc3161_client, ocisync.signing.keyless as k; k.require_library()"
+    )
+    result = image.run("/opt/ocisync/bin/python", "-c", program)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
 def test_the_image_stays_small(image: ImageContainer) -> None:
     def size(path: Path) -> float:
         files = (item for item in path.rglob("*") if item.is_file() and not item.is_symlink())
