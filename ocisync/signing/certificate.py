@@ -1,15 +1,14 @@
 """Who a signing certificate names: issuer, subject and claims, as Fulcio writes them into certificates.
 
 Reading only: whether the certificate may be believed is `signing.keyless`'s question. Strict where two readers could
-differ: the whole DER must be the certificate, exactly one subject alternative name, and both of Fulcio's issuer
-extensions must agree when both are there.
+differ: exactly one subject alternative name, whole DER texts, and both of Fulcio's issuer extensions must agree when both
+are there.
 """
 
 from __future__ import annotations
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from ocisync.kit.strictjson import Malformed
 from ocisync.model.evidence import Identity
@@ -47,16 +46,14 @@ def read_identity(der: bytes) -> Identity:
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
-        return _identity(certificate, der)
+        return _identity(certificate)
     except Malformed:
         raise
     except Exception as error:  # noqa: BLE001 - hostile DER: the library has a dozen kinds of errors for it
         raise Malformed(f"the certificate cannot be read ({type(error).__name__})") from None
 
 
-def _identity(certificate: x509.Certificate, der: bytes) -> Identity:
-    if certificate.public_bytes(Encoding.DER) != der:
-        raise Malformed("the certificate is not canonical DER")
+def _identity(certificate: x509.Certificate) -> Identity:
     key = certificate.public_key()
     # One hash for each kind of key; this is what cosign and Sigstore's other clients make for keyless signing.
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):

@@ -81,6 +81,7 @@ class Wish:
     curve: ec.EllipticCurve = field(default_factory=ec.SECP256R1)
     with_sct: bool = True
     raw_issuer: str | None = None  # the older extension, when it is to differ
+    raw_claims: Mapping[str, bytes] = field(default_factory=dict)  # extensions that are no proper text
 
 
 class MiniSigstore:
@@ -184,6 +185,7 @@ class MiniSigstore:
         extensions = {"1": (wish.raw_issuer or wish.issuer).encode(), "8": der_text(wish.issuer)}
         values = {FULCIO + number: value for number, value in extensions.items()}
         values |= {CLAIMS[claim]: der_text(text) for claim, text in wish.claims.items()}
+        values |= {CLAIMS[claim]: value for claim, value in wish.raw_claims.items()}
         for oid, value in values.items():
             builder = builder.add_extension(x509.UnrecognizedExtension(ObjectIdentifier(oid), value), critical=False)
         if not wish.with_sct:

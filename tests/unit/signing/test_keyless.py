@@ -223,6 +223,7 @@ CHANGES: dict[str, Change] = {
 REASONS = {
     "nine timestamps": "no list of at most 8",
     "no timestamp": "nothing says when it was signed",
+    "a chain instead of a certificate": "has one certificate",
     "no log entry": "it has 0 transparency log entries",
     "two log entries": "it has 2 transparency log entries",
     "unknown field in the log entry": "unknown field",
@@ -328,6 +329,19 @@ def test_claims_of_any_length_are_read(length: int) -> None:
     found = wished(claims={"sourceRepository": "x" * length}).identity
     assert found is not None
     assert found.claims == (("sourceRepository", "x" * length),)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"", b"\x0c", b"\x0c\x00", b"\x0c\x02a", b"\x0c\x01ab", b"\x13\x01a", b"\x0c\x80a\x00\x00", b"\x0c\x81\x01a",
+        b"\x0c\x82\x00\x80" + b"a" * 128, b"\x0c\x83\x00\x00\x01a", b"\x0c\x02\xff\xfe", b"\x0c\x02a\n",
+        b"\x0c\x82\x13\x88" + b"a" * 5_000,
+    ],
+)  # fmt: skip
+def test_a_claim_that_two_readers_could_read_differently_is_refused(value: bytes) -> None:
+    found = wished(raw_claims={"sourceRepository": value})
+    assert "the certificate's sourceRepository" in found.problem
 
 
 @pytest.mark.parametrize("late", [timedelta(minutes=6), timedelta(minutes=-6)])
