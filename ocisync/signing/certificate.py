@@ -1,8 +1,8 @@
 """Who a signing certificate names: issuer, subject and claims, as Fulcio writes them into certificates.
 
 Reading only: whether the certificate may be believed is `signing.keyless`'s question. Strict where two readers could
-differ: exactly one subject alternative name, whole DER texts, and both of Fulcio's issuer extensions must agree when both
-are there.
+differ: exactly one subject alternative name, whole DER texts, and both of Fulcio's issuer extensions must agree when
+both are there.
 """
 
 from __future__ import annotations
