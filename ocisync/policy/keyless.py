@@ -28,6 +28,7 @@ CLAIM_NAMES = (
 _SOURCE_CLAIMS = frozenset({"sourceRepository", "sourceRepositoryId", "sourceRepositoryOwnerId"})
 _SUBJECT_CHARS = 1_024
 _GITHUB = "/.github/workflows/"
+_FORGES = frozenset({"token.actions.githubusercontent.com", "github.com", "gitlab.com"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +145,10 @@ def _check_glob(glob: str, where: str) -> None:
 def _is_workflow(issuer: str, subject: str) -> bool:
     """Whether subjects are files of repositories that others may be able to run."""
     host = urlsplit(issuer).hostname or ""
-    if host == "token.actions.githubusercontent.com" or host.endswith(".ghe.com"):
-        return True
-    if host == "gitlab.com" or _GITHUB in subject:
+    if host in _FORGES or host.endswith(".ghe.com") or _GITHUB in subject or "@refs/" in subject:
         return True
     _, separator, rest = subject.partition("://")
-    return bool(separator) and "//" in rest
+    return bool(separator) and ("//" in rest or rest.partition("/")[0] in _FORGES)
 
 
 def _repository_of(subject: str, where: str, *, exact: bool) -> str:

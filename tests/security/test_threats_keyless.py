@@ -255,6 +255,15 @@ def test_t21_a_wrong_clock_neither_opens_nor_closes_a_keyless_signature(repo: Si
     assert reverify(built.manifest, OCI_MANIFEST, evidence, loaded, repo.request(), now=now).verdict.allowed
 
 
+def test_t21_the_machines_clock_may_be_years_behind_the_signature() -> None:
+    """A machine without a battery wakes up in the past."""
+    later = {"start": "2034-01-01T00:00:00Z"}
+    kinds = ("certificateAuthorities", "ctlogs", "tlogs")
+    root = SIGSTORE.trusted_root(**dict.fromkeys(kinds, later))
+    future = Wish(signed_at=datetime(2034, 2, 1, tzinfo=UTC))
+    assert examine(SIGSTORE.sign(DIGEST, claims(), future), [], DIGEST, [root]).signer
+
+
 @pytest.mark.parametrize("days", [-2, 2])
 def test_t21_a_log_that_lies_about_the_time_is_caught_by_the_certificate(days: int) -> None:
     """A log's signed promise for another day: the certificate was valid for minutes."""

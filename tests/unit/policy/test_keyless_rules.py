@@ -69,6 +69,10 @@ def test_the_names_of_claims_are_those_that_certificates_have() -> None:
         ("not for which repository it ran", {"issuer": GITHUB, "subject": "repo:acme/shop", **REF}),
         ("not for which repository it ran", {"issuer": "https://ghe.example", "subjectGlob": GLOB, **REF}),
         ("not for which repository it ran",
+         {"issuer": "https://ghe.example", "subjectGlob": "https://github.com/acme/shop/*/*/*", **REF}),
+        ("not for which repository it ran",
+         {"issuer": "https://ghe.example", "subjectGlob": "https://git.example/acme/*@refs/heads/main", **REF}),
+        ("not for which repository it ran",
          {"issuer": "https://gitlab.com", "subjectGlob": "https://gitlab.com/acme/shop//ci.yml@*", **REF}),
     ],
 )  # fmt: skip
