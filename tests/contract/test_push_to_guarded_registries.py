@@ -31,6 +31,7 @@ from tests.support.gate import Cut, Gate
 from tests.support.gitrepo import GitRepo
 from tests.support.pki import Authority
 from tests.support.process import clean_environment
+from tests.support.proxy import Proxy
 from tests.support.registries import BASIC_LOGIN, Distribution, Olareg, Registry, Tls
 from tests.support.requirements import require
 from tests.support.waiting import eventually
@@ -236,6 +237,20 @@ def test_client_certificates_with_tokens_over_tls(tmp_path: Path, pusher: Pusher
         refused = pusher.start("push", "deploy", f"oci://{host}/{REPOSITORY}:1.0.0", *flags)
         assert "--cert-file" in refused.communicate(timeout=60)[1]
         assert refused.returncode == 6
+
+
+@pytest.mark.real
+def test_a_push_through_a_proxy_with_a_login(tmp_path: Path, pusher: Pusher, authority: Authority) -> None:
+    """The registry's name exists only behind the proxy."""
+    certificate, key = authority.server("registry.example").write(tmp_path, "server")
+    ca_file = tmp_path / "ca.crt"
+    ca_file.write_bytes(authority.certificate)
+    registry = Distribution(require("distribution"), tmp_path / "r", login=BASIC_LOGIN, tls=Tls(certificate, key))
+    with running(registry), Proxy({"registry.example:443": registry.port}, login=f"me:{SECRET}") as proxy:
+        pusher.environ["HTTPS_PROXY"] = proxy.url(f"me:{SECRET}")
+        pusher.log_in("registry.example", {"username": BASIC_LOGIN.user, "password": BASIC_LOGIN.password})
+        pusher.push("registry.example", "--ca-file", str(ca_file))
+        assert set(proxy.seen) == {"CONNECT registry.example:443"}
 
 
 # -- kill -9 --------------------------------------------------------------------------------------
