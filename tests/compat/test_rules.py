@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import secrets
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,7 @@ def broken(image: Image) -> dict[str, str]:
 def pushed(cli: Cli, repo: GitRepo, sandbox_registry: Registry) -> Callable[..., Image]:  # noqa: F811
     """What a registry has after `ocisync push` with these flags."""
     repo.commit(FILES)
-    repository = f"{sandbox_registry.host}/compat/{repo.git('rev-parse', '--short', 'HEAD')}"
+    repository = f"{sandbox_registry.host}/compat/{secrets.token_hex(6)}"
 
     def push(*flags: str) -> Image:
         ran = cli("push", str(repo.path / "deploy"), f"{repository}:{len(flags)}.0.0", *flags, "-o", "json")
@@ -61,10 +62,18 @@ def test_what_push_uploads_obeys_every_rule(pushed: Callable[..., Image]) -> Non
     assert broken(pushed()) == {}
 
 
-def test_the_flux_profile_is_for_flux_and_breaks_one_rule_of_argo_cd(pushed: Callable[..., Image]) -> None:
-    assert broken(pushed("--profile", "flux")) == {
-        "argocd: the_layer_type_is_allowed": "application/vnd.cncf.flux.content.v1.tar+gzip"
-    }
+@pytest.mark.parametrize(
+    ("profile", "layer"),
+    [
+        ("flux", "application/vnd.cncf.flux.content.v1.tar+gzip"),
+        ("imgpkg", "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+    ],
+)
+def test_the_other_profiles_break_one_rule_of_argo_cd(profile: str, layer: str, pushed: Callable[..., Image]) -> None:
+    found = broken(pushed("--profile", profile))
+    assert found.pop("argocd: the_layer_type_is_allowed") == layer
+    # Docker's types end in `tar.gzip` all the same, so the layer is content, of a type that is not allowed.
+    assert found == {}
 
 
 def test_an_artifact_with_pinned_images_obeys_every_rule(

@@ -19,7 +19,7 @@ from tests.support.ocitools import Imgpkg, Oras, Skopeo, ToolError
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.parametrize("profile", ["oci", "flux"])
+@pytest.mark.parametrize("profile", ["oci", "flux", "imgpkg"])
 def test_flux_pulls_it_and_shows_its_revision(
     profile: str, flux: Flux, push: Push, files: dict[str, bytes], repo: GitRepo, repository: str, tmp_path: Path
 ) -> None:
