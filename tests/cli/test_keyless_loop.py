@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -243,6 +246,77 @@ def test_without_an_identity_the_push_says_how_to_get_one(cli: Cli, repo: GitRep
     ran = cli("push", str(repo.path / "deploy"), target, "--keyless", "--trust-config", str(config))
     assert (ran.exit_code, "hands out identity tokens" in ran.err) == (2, True), ran.err
     assert "permission id-token (write)" in ran.err
+
+
+@pytest.fixture
+def github(private_sigstore: PrivateSigstore, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A GitHub job's surroundings: the endpoint that hands out its identity token; what it was asked for."""
+    asked: list[str] = []
+
+    class Endpoint(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers['Authorization']}")
+            body = json.dumps({"value": private_sigstore.github_token()}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "job-secret")
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"http://127.0.0.1:{server.server_port}/token?run=7")
+    yield asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_github_job_signs_as_itself(
+    cli: Cli, repo: GitRepo, sandbox_registry: Registry, private_sigstore: PrivateSigstore, github: list[str]
+) -> None:
+    target = f"oci://{sandbox_registry.host}/keyless/github:1.0.0"
+    config = str(private_sigstore.trust_config_file)
+    ran = cli("push", str(repo.path / "deploy"), target, "--keyless", "--trust-config", config)
+    assert ran.exit_code == 0, ran.err
+    assert github == ["/token?run=7&audience=sigstore bearer job-secret"]
+    assert f"signed    {WORKFLOW} (Bundle)" in ran.out
+    assert f"--certificate-identity {WORKFLOW} --certificate-oidc-issuer {oidc.GITHUB}" in ran.err
+    assert cli("verify", target, *identity(RELEASE, private_sigstore)).exit_code == 0
+
+
+def test_gitlabs_variable_holds_the_token(
+    cli: Cli,
+    repo: GitRepo,
+    sandbox_registry: Registry,
+    private_sigstore: PrivateSigstore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", private_sigstore.gitlab_token())
+    target = f"oci://{sandbox_registry.host}/keyless/gitlab:1.0.0"
+    config = str(private_sigstore.trust_config_file)
+    ran = cli("push", str(repo.path / "deploy"), target, "--keyless", "--trust-config", config)
+    assert ran.exit_code == 0, ran.err
+    pipeline = ("https://gitlab.com/acme/shop//.gitlab-ci.yml@refs/heads/main", oidc.GITLAB)
+    assert cli("verify", target, *identity(pipeline, private_sigstore)).exit_code == 0
+
+
+def test_a_key_and_an_identity_sign_together(
+    cli: Cli, repo: GitRepo, sandbox_registry: Registry, private_sigstore: PrivateSigstore, token: Path, tmp_path: Path
+) -> None:
+    target = f"oci://{sandbox_registry.host}/keyless/both:1.0.0"
+    assert cli("keys", "generate", "k").exit_code == 0
+    keyless = ["--keyless", "--identity-token", str(token), "--trust-config", str(private_sigstore.trust_config_file)]
+    ran = cli("push", str(repo.path / "deploy"), target, "--sign-key", "k.key", *keyless, "-o", "json")
+    assert ran.exit_code == 0, ran.err
+    assert sorted("key" in item for item in json.loads(ran.out)["signatures"]) == [False, True]
+    assert cli("verify", target, "--key", "k.pub").exit_code == 0
+    assert cli("verify", target, *identity(RELEASE, private_sigstore)).exit_code == 0
 
 
 def test_an_expired_or_foreign_token_is_a_login_problem_and_is_never_shown(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from ocisync.model.evidence import Evidence, RawSignature
 from ocisync.signing.check import examine
 from tests.support import goldensigstore as golden
+from tests.support import requirements
 from tests.support.minisigstore import REPOSITORY_CLAIMS, SIGNED_AT, MiniSigstore, Wish, raw
 from tests.support.trust import DIGEST, OTHER_DIGEST, claims
 
@@ -388,16 +390,27 @@ print("verified", sorted(os.listdir(os.environ["HOME"])))
 """
 
 
-def test_verifying_opens_no_socket_writes_nothing_to_the_home_and_loads_the_library_late(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o500)
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+def _run(command: list[str], home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
         cwd=CHECKOUT,
-        env={"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"HOME": str(home), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def test_verifying_works_in_a_namespace_without_any_network(tmp_path: Path) -> None:
+    unshare = requirements.require_tool("unshare", "util-linux")
+    namespace = ["--net"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--net"]
+    result = _run([str(unshare), *namespace, sys.executable, "-c", PROGRAM], tmp_path)
+    assert (result.stdout, result.returncode) == ("verified []\n", 0), result.stderr
+
+
+def test_verifying_opens_no_socket_writes_nothing_to_the_home_and_loads_the_library_late(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o500)
+    result = _run([sys.executable, "-c", PROGRAM], home)
     assert (result.stdout, result.returncode) == ("verified []\n", 0), result.stderr
