@@ -16,12 +16,15 @@ from pathlib import Path
 import pytest
 
 from ocisync.oci.client import open_store
-from ocisync.signing.keys import PublicKey, load_public
+from ocisync.signing.keys import dump_private, generate
 from tests.support.gitrepo import GitRepo
 from tests.support.pushes import Ended, Push, PushServer
 from tests.support.registries import Registry
 from tests.support.verifying import tagged, verified
 from tests.support.wiretap import Exchange, Wiretap
+
+# Up to eighty processes in one test: minutes where many others run.
+pytestmark = pytest.mark.timeout(1200)
 
 MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
 TAGS = ("1.0.0", "production")
@@ -37,15 +40,12 @@ class Bench:
         self.git = GitRepo(directory / "git")
         self.older = self.git.commit({"a.yaml": MANIFEST % "a"}, at="2026-03-01T10:00:00Z")
         self.newer = self.git.commit({"a.yaml": MANIFEST % "b"}, at="2026-03-01T11:00:00Z")
-        self.key: PublicKey = self._make_key()
+        signer = generate()
+        (directory / "k.key").write_bytes(dump_private(signer, password=None))
+        self.key = signer.public
         self._name = f"{tap.host}/crash/r{registry.port}-{directory.name[-24:].lower().strip('_-').replace('_', '-')}"
         self._counter = itertools.count()
         self.repository = self._name
-
-    def _make_key(self) -> PublicKey:
-        made = self._server.run(["keys", "generate", str(self.directory / "k")], self.directory / "keys")
-        assert made.exit_code == 0, made.err
-        return load_public((self.directory / "k.pub").read_bytes(), name="k.pub")
 
     def start(self, *tags: str, rev: str = "", flags: tuple[str, ...] = ()) -> Push:
         """Begin a push of a commit (default: the newer one) under some tags."""
@@ -80,9 +80,15 @@ class Bench:
             return len(store.referrers(digest).descriptors)
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[PushServer]:
+    with PushServer() as started:
+        yield started
+
+
 @pytest.fixture
-def bench(registry: Registry, tmp_path: Path) -> Iterator[Bench]:
-    with Wiretap(registry.host) as tap, PushServer() as server:
+def bench(registry: Registry, server: PushServer, tmp_path: Path) -> Iterator[Bench]:
+    with Wiretap(registry.host) as tap:
         yield Bench(registry, tap, server, tmp_path)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
+from ocisync.signing.keys import dump_private, generate
 from tests.support.gitrepo import GitRepo
 from tests.support.process import free_port
 from tests.support.pushes import Ended, PushServer
@@ -48,6 +50,7 @@ class Bench:
     server: PushServer
     git: GitRepo
     directory: Path
+    key_file: Path
 
     def push(self, environ: dict[str, str] | None = None, *flags: str) -> Ended:
         """Push with as much said as can be."""
@@ -58,7 +61,7 @@ class Bench:
             f"oci://{self.tap.host}/secrets/{self.directory.name[-20:]}:dev",
             "-vv",
         ]
-        key = ["--sign-key", str(self.directory / "k.key"), "--legacy-signature"]
+        key = ["--sign-key", str(self.key_file), "--legacy-signature"]
         environ = {"GIT_ALLOW_PROTOCOL": "http", **(environ or {})}
         return self.server.run([*arguments, *key, *flags], self.directory / f"push-{number}", environ)
 
@@ -70,18 +73,28 @@ class Bench:
             assert spelling not in (ended.out + ended.err).encode()
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[PushServer]:
+    with PushServer() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("key") / "k.key"
+    path.write_bytes(dump_private(generate(), password=None))
+    return path
+
+
 @pytest.fixture
-def bench(sandbox_registry: Registry, tmp_path: Path) -> Iterator[Bench]:
+def bench(sandbox_registry: Registry, server: PushServer, key_file: Path, tmp_path: Path) -> Iterator[Bench]:
     git = GitRepo(tmp_path / "git")
     git.commit({"a.yaml": MANIFEST, "notes.txt": "packed too\n"}, at=COMMITTED)
-    with Wiretap(sandbox_registry.host) as tap, PushServer() as server:
-        made = server.run(["keys", "generate", str(tmp_path / "k")], tmp_path / "keys")
-        assert made.exit_code == 0, made.err
-        directory = tmp_path / f"run-{tmp_path.name[-12:].lower().strip('_-').replace('_', '-')}"
-        directory.mkdir()
-        for suffix in ("key", "pub"):
-            (tmp_path / f"k.{suffix}").rename(directory / f"k.{suffix}")
-        yield Bench(tap, server, git, directory)
+    # Not the name of the test: it may hold what is looked for.
+    directory = tmp_path / f"run-{secrets.token_hex(4)}"
+    directory.mkdir()
+    with Wiretap(sandbox_registry.host) as tap:
+        yield Bench(tap, server, git, directory, key_file)
 
 
 @pytest.mark.parametrize(

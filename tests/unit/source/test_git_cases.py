@@ -46,9 +46,10 @@ def digest(tree: SourceTree) -> str:
 # Which commit, and what it is called -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def history(tmp_path: Path) -> tuple[GitRepo, str, str]:
-    """A clone with two commits, tags on the first, branches on the second; and both commits."""
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[GitRepo, str, str]:
+    """A clone with two commits, tags on the first, branches on the second; and both commits. Only read."""
+    tmp_path = tmp_path_factory.mktemp("history")
     origin = GitRepo(tmp_path / "origin")
     first = origin.commit(FILES)
     origin.git("tag", "v1.0.0")
