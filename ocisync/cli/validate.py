@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from ocisync.cli import output, schemaflags
 from ocisync.cli.options import common_options, environment, output_option
+from ocisync.cli.renderflags import render_options, render_taken_from
 from ocisync.cli.schemaflags import schema_options
 from ocisync.model.errors import ExitCode, InvalidInput, NotFound, UsageError
 from ocisync.model.limits import YAML_BYTES
@@ -18,11 +20,14 @@ from ocisync.model.tree import TreeFile
 
 if TYPE_CHECKING:
     from ocisync.flows.check import Checked, Unit
+    from ocisync.flows.rendering import RenderedUnits
+    from ocisync.render.layout import RenderOptions
 
 
 @click.command("validate")
 @click.argument("paths", nargs=-1, metavar="[PATH|-]…")
 @schema_options
+@render_options
 @click.option(
     "--allow-plain-secret",
     "plain_secrets",
@@ -43,6 +48,7 @@ def command(paths: tuple[str, ...], plain_secrets: tuple[str, ...], form: str, q
     Examples:
       ocisync validate deploy/production
       ocisync validate deploy/*/ --kubernetes-version 1.34 --schema vendor/crds --strict-kinds
+      ocisync validate deploy --render auto
       ocisync validate deploy -o sarif > ocisync.sarif
       kubectl kustomize overlays/prod | ocisync validate -
 
@@ -51,12 +57,16 @@ def command(paths: tuple[str, ...], plain_secrets: tuple[str, ...], form: str, q
     """
     from ocisync.flows.check import check_units
 
+    render = render_taken_from(rest, rest["kubernetes_version"])
     schema = schemaflags.taken_from(rest)
     names = tuple(dict.fromkeys(paths)) or (".",)
     with output.progress("Checking manifests", quiet=quiet):
-        units = [unit for name in names for unit in _units(name)]
+        made = [_rendered(name, render) for name in names] if render is not None else []
+        units = [unit for name in names for unit in _units(name)] if render is None else _all_units(made)
         checked = check_units(units, allow_plain_secrets=plain_secrets, schema=schema)
-    _render(checked, form)
+        for one in made:
+            checked = _explained(checked, one)
+    _show(checked, form)
     if form == "text" and not quiet:
         output.note(_summary(checked))
     return int(ExitCode.FAILED if checked.errors else ExitCode.OK)
@@ -81,6 +91,28 @@ def _units(name: str) -> Iterator[Unit]:
         raise NotFound(f"no file or directory {output.plain(name)}", hint="ocisync validate DIRECTORY")
 
 
+def _rendered(name: str, options: RenderOptions) -> RenderedUnits:
+    from ocisync.flows.rendering import worktree_units
+
+    path = Path(name)
+    if not path.is_dir():
+        raise UsageError(f"--render needs a directory, and {output.plain(name)} is none", hint="leave --render out")
+    prefix = "" if path == Path() else f"{path.as_posix().rstrip('/')}/"
+    return worktree_units(path, prefix, options, environment())
+
+
+def _all_units(made: list[RenderedUnits]) -> list[Unit]:
+    return [unit for one in made for unit in one.units]
+
+
+def _explained(checked: Checked, made: RenderedUnits) -> Checked:
+    """Say of findings in rendered files what these were made from, and what was told while rendering."""
+    from ocisync.flows.rendering import explained
+
+    warnings = (*made.rendering.warnings, *explained(checked.warnings, made.rendering))
+    return replace(checked, errors=explained(checked.errors, made.rendering), warnings=warnings)
+
+
 def _stdin() -> bytes:
     if sys.stdin is None:  # closed by the caller (`<&-`)
         raise UsageError("stdin is closed: there is nothing to read", hint="kubectl kustomize DIR | ocisync validate -")
@@ -90,7 +122,7 @@ def _stdin() -> bytes:
     return data
 
 
-def _render(checked: Checked, form: str) -> None:
+def _show(checked: Checked, form: str) -> None:
     from ocisync.cli import findings
 
     if form in ("json", "sarif"):

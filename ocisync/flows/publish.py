@@ -221,7 +221,11 @@ class _Publisher:
         from ocisync.pack.imageslock import BUNDLE_LABELS
 
         self._progress(Step.CHECK, "resolving images")
-        pinned = pin_images(tree, options)
+        try:
+            pinned = pin_images(tree, options)
+        except InvalidInput as error:
+            raise_findings(explained(error.findings, tree.rendering), hint=error.hint)
+            raise
         self._images, self._labels = pinned.images, BUNDLE_LABELS
         self._notes += pinned.notes
         return pinned.tree
@@ -433,11 +437,11 @@ class _Publisher:
 
 def _check_tree(tree: SourceTree, request: PublishRequest) -> tuple[int, tuple[Finding, ...]]:
     checked = check_units(units(tree), allow_plain_secrets=request.allow_plain_secrets, schema=request.schema)
-    raise_findings(explained(checked.errors, tree))
+    raise_findings(explained(checked.errors, tree.rendering))
     if not checked.objects:
         raise _nothing_to_publish(tree)
     told = tree.rendering.warnings if tree.rendering is not None else ()
-    return checked.objects, (*told, *explained(checked.warnings, tree))
+    return checked.objects, (*told, *explained(checked.warnings, tree.rendering))
 
 
 def _says_the_same(manifest: ArtifactManifest, built: BuiltArtifact) -> bool:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocisync.flows.check import Unit
 from ocisync.model.errors import Finding, InvalidInput, NotFound
 from ocisync.model.limits import PATH_DEPTH
-from ocisync.model.tree import SourceTree, TreeFile
+from ocisync.model.tree import Provenance, Rendering, SourceTree, TreeFile
+from ocisync.source.worktree import read_worktree
 
 if TYPE_CHECKING:
     from ocisync.render.layout import Layout, RenderOptions
+
+_NO_COMMIT = Provenance("", "", datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def rendered(
@@ -84,12 +88,45 @@ def units(tree: SourceTree) -> list[Unit]:
     return [*made, Unit(tuple(file for file in tree.files if file.path not in rendered_files))]
 
 
-def explained(findings: Sequence[Finding], tree: SourceTree) -> tuple[Finding, ...]:
+@dataclass(frozen=True, slots=True)
+class RenderedUnits:
+    """What is to be checked of a directory in a work tree. Paths in `rendering` begin with the prefix."""
+
+    units: tuple[Unit, ...]
+    rendering: Rendering
+
+
+def worktree_units(path: Path, prefix: str, options: RenderOptions, environ: Mapping[str, str]) -> RenderedUnits:
+    """Render a directory as it is in the work tree; what stands against it becomes findings of the unit.
+
+    Raises:
+        NotFound: no such directory.
+        OcisyncError: a tool is missing or does not end.
+    """
+
+    def read(directory: Path) -> SourceTree:
+        return SourceTree(read_worktree(directory, environ=environ).files, _NO_COMMIT)
+
+    found = read_worktree(path, environ=environ)
+    try:
+        tree = rendered(SourceTree(found.files, _NO_COMMIT), path, options, environ, read)
+    except InvalidInput as error:
+        told = error.findings or (Finding(path.as_posix(), 0, 0, error.message),)
+        return RenderedUnits((Unit((), prefix=prefix, findings=(*found.findings, *told)),), Rendering(()))
+    made = [replace(unit, prefix=prefix) for unit in units(tree)]
+    made[-1] = replace(made[-1], findings=found.findings)
+    rendering = tree.rendering or Rendering(())
+    origins = tuple(replace(item, file=prefix + item.file, source=prefix + item.source) for item in rendering.origins)
+    warnings = tuple(replace(item, file=prefix + item.file) for item in rendering.warnings)
+    return RenderedUnits(tuple(made), Rendering(rendering.tools, warnings, origins))
+
+
+def explained(findings: Sequence[Finding], rendering: Rendering | None) -> tuple[Finding, ...]:
     """Say of findings in rendered files what these were made from."""
-    if tree.rendering is None:
+    if rendering is None:
         return tuple(findings)
     sources: dict[str, list[tuple[int, str]]] = {}
-    for origin in tree.rendering.origins:
+    for origin in rendering.origins:
         sources.setdefault(origin.file, []).append((origin.line, origin.source))
     out = []
     for finding in findings:

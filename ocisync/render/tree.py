@@ -109,8 +109,13 @@ def _write(top: Path, files: Sequence[TreeFile]) -> None:
         target = top / file.path
         if ".." in file.path.split("/") or not target.is_relative_to(top):
             raise InvalidInput(f"{file.path[:200]!r} is no path inside a tree")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.data)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.data)
+        except OSError as error:  # a name too long, a full disk
+            message = f"cannot be written to be rendered: {error.strerror}"
+            finding = Finding(file.path.encode(errors="backslashreplace").decode(), 0, 0, message)
+            raise InvalidInput(str(finding), findings=(finding,)) from error
 
 
 class _Runner:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -351,3 +352,22 @@ def is_running(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
+
+
+def test_validate_renders_the_work_tree_and_names_files_as_the_user_does(
+    tools: Path, repo: GitRepo, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repo.path)
+    assert run(["validate", "deploy", "--render", "auto"]) == 0
+    secret = (SECRET % "hunter2").replace("{{ .Release.Name }}", "s")
+    repo.write({"deploy/base/app.yaml": secret, "deploy/chart/values.yaml": "a: ["})
+    capfd.readouterr()
+    assert run(["validate", "deploy/overlays/prod", "deploy/chart", "--render", "auto"]) == 1
+    out, err = capfd.readouterr()
+    assert re.search(
+        r"^deploy/overlays/prod/manifests\.yaml:\d+:3: error: Secret prod/s: plain value", out, re.MULTILINE
+    )
+    assert "(rendered from deploy/overlays/prod/kustomization.yaml)" in out
+    assert "deploy/chart/Chart.yaml: error: helm: " in out
+    assert "hunter2" not in out + err
+    assert run(["validate", "deploy/base/app.yaml", "--render", "auto"]) == 2
