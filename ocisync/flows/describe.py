@@ -32,6 +32,7 @@ from ocisync.signing.check import examine
 from ocisync.signing.keys import PublicKey
 from ocisync.signing.statement import parse_statement
 
+_PROBLEMS = 20  # that are told one by one
 _PREDICATE = "dev.sigstore.bundle.predicateType"
 
 
@@ -164,7 +165,10 @@ def _kinds(files: Iterable[TreeFile]) -> tuple[tuple[tuple[str, int], ...], tupl
     parsed = read_tree(tuple(files), lenient=True)
     counted = Counter(item.id.kind for item in parsed.objects)
     ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(ordered), tuple(str(finding) for finding in parsed.findings)
+    told = [str(finding) for finding in parsed.findings[:_PROBLEMS]]
+    if len(parsed.findings) > _PROBLEMS:
+        told.append(f"and {len(parsed.findings) - _PROBLEMS} more files or objects that cannot be read")
+    return tuple(ordered), tuple(told)
 
 
 def _facts(raw: RawSignature, keys: Sequence[PublicKey], digest: str) -> SignatureFacts:

@@ -26,7 +26,7 @@ EVIDENCE_SECONDS = 30.0
 LAYOUT_INDEX_BYTES = 8 * MIB  # parsed JSON of nothing but brackets takes twenty times its size
 LAYOUT_MANIFESTS = 30_000  # that an index leads to: some thousand artifacts with all their referrers
 LAYOUT_SCAN_BYTES = 512 * MIB  # of manifests read while looking for referrers
-LAYOUT_MEMBERS = 200_000  # of a tar file, about 60 MiB of memory
+LAYOUT_MEMBERS = 100_000  # of a tar file: some seconds and 30 MiB for a hostile one
 
 # Unpacking.
 UNPACKED_BYTES = 100 * MIB  # held in memory, as much as Flux unpacks; 10,000 manifests are about 10 MiB

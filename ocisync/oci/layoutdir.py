@@ -162,9 +162,16 @@ class LayoutDirectory:
                 file.write(MARKER_TEXT)
                 file.flush()
                 os.fsync(file.fileno())
-            with suppress(FileExistsError):
+            try:
                 os.link(name, MARKER, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
-            os.unlink(name, dir_fd=root)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+                    raise
+                os.rename(name, MARKER, src_dir_fd=root, dst_dir_fd=root)  # a file system without links: a USB stick
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=root)
             os.fsync(root)
         with suppress(FileExistsError):
             os.mkdir("blobs", 0o755, dir_fd=root)
@@ -237,7 +244,8 @@ class LayoutDirectory:
             with os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
-                os.fchmod(file.fileno(), 0o644)
+                with suppress(PermissionError):  # a file system without modes
+                    os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
                 self._rename(root, temporary, name)
         except BaseException:
