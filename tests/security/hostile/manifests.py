@@ -20,7 +20,7 @@ def yaml_cases() -> Iterator[Case]:
     for name, data in chosen:
         yield Case(f"yaml {name}", PUSH, {"in/a.yaml": data}, places=True)
     for name, text in NO_OBJECTS.items():
-        yield Case(f"object {name}", PUSH, {"in/a.yaml": text.encode()})
+        yield Case(f"object {name}", PUSH, {"in/a.yaml": text.encode()}, places=True)
     for name, made in growing().items():
         yield Case(f"growing {name}", PUSH, {"in/a.yaml": made})
 
