@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -132,3 +135,43 @@ def test_an_image_that_does_not_exist_stops_the_push_with_every_place(
     assert "web:9.9' does not exist" in err
     with open_store(repository, quick()) as store:
         assert store.resolve("1.0.0") is None
+
+
+class _Curious(BaseHTTPRequestHandler):
+    """A registry that asks everybody for a login, and remembers what it gets."""
+
+    seen: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.seen.append(self.headers.get("Authorization", ""))
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="curious"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+def test_the_login_of_the_target_is_for_no_registry_of_an_image(
+    sandbox_registry: Registry, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Curious)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        repo = GitRepo(tmp_path / "repo")
+        names = {"host": f"127.0.0.1:{server.server_port}"}
+        repo.commit({"web.yaml": DEPLOYMENT % names})
+        target = f"oci://{sandbox_registry.host}/curious/x:1"
+        code = run(["push", str(repo.path), target, "--pin-images", "--creds", "me:hunter2"])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert code == 6, capfd.readouterr().err
+    assert _Curious.seen
+    assert set(_Curious.seen) == {""}
