@@ -29,7 +29,7 @@ LAYOUT_SCAN_BYTES = 512 * MIB  # of manifests read while looking for referrers
 LAYOUT_MEMBERS = 100_000  # of a tar file: some seconds and 30 MiB for a hostile one
 
 # Unpacking.
-UNPACKED_BYTES = 100 * MIB  # held in memory, as much as Flux unpacks; 10,000 manifests are about 10 MiB
+UNPACKED_BYTES = 100 * MIB  # held in memory; 10,000 manifests are about 10 MiB
 UNPACKED_ENTRIES = 100_000
 UNPACKED_FILE_BYTES = 32 * MIB
 UNPACKED_RATIO = 200  # decompressed over compressed bytes above UNPACKED_RATIO_FLOOR: beyond it, a bomb
