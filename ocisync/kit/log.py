@@ -23,7 +23,7 @@ _REDACTIONS = (
         r"\1[redacted]",
     ),
     # Schemes are short; without a bound, long foreign text without any :// would take quadratic time.
-    (re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@]+@"), r"\1"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s?#]+@"), r"\1"),
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
         "[redacted key]",

@@ -66,7 +66,10 @@ class GitBinary:
             raise OcisyncError(f"cannot run git: {err}") from err
         if done.returncode not in ok:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise OcisyncError(f"git {arguments[0]} in {self.top} failed: {lines[0] if lines else 'no message'}")
+            from ocisync.kit.log import redact  # git repeats the remote's URL, with its password
+
+            said = redact(lines[0]) if lines else "no message"
+            raise OcisyncError(f"git {arguments[0]} in {self.top} failed: {said}")
         return done.returncode, done.stdout
 
     def commit(self, rev: str) -> str:

@@ -11,3 +11,10 @@ from ocisync.kit.log import redact
 def test_logins_in_urls_are_taken_out_of_text_of_any_length(text: str) -> None:
     assert "@" not in redact(text)
     assert redact(text).endswith(("h/x", "h"))
+
+
+def test_a_password_with_an_at_sign_is_taken_out_whole_and_nothing_else() -> None:
+    assert (
+        redact("cannot fetch https://user:p@ss@git.example/a@b?c=d@e") == "cannot fetch https://git.example/a@b?c=d@e"
+    )
+    assert redact("https://git.example?x=a@b") == "https://git.example?x=a@b"
