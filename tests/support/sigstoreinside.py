@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import http.server
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from tests.support import oidc
+from tests.support.process import LEASH
 from tests.support.relay import Relay
 
 CERTIFICATE_LOG_PORT = 15062
@@ -192,7 +194,8 @@ def main() -> None:
     for url in oidc.KINDS:
         serve_issuer(url, issuer_key)
     serve_certificate_log(_key(directory / "ct.key"))
-    children = {name: subprocess.Popen(command) for name, command in commands(directory, binary).items()}
+    leash = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid())]  # none of them outlives this process
+    children = {name: subprocess.Popen([*leash, *command]) for name, command in commands(directory, binary).items()}
     for name, port in PORTS.items():
         Relay.from_path(directory / f"{name}.sock", ("127.0.0.1", port)).start()
     while all(child.poll() is None for child in children.values()):
