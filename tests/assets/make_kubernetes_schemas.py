@@ -37,7 +37,7 @@ OTHER_LIFECYCLES = {
 FIRST, LAST = min(RELEASES), max(RELEASES)
 SPECIAL = {"Quantity": "q", "IntOrString": "x", "Time": "t", "MicroTime": "T"}
 SCALARS = {("string", "byte"): "d", ("string", "date-time"): "t", ("integer", "int64"): "I", ("integer", "int32"): "i"}
-KEY_DEFAULTS = {"protocol": "TCP"}  # of fields that are list keys
+KEY_DEFAULTS = {"protocol": "TCP", "name": ""}  # of fields that are list keys
 # The server fills these in before it looks, or takes their absence for an empty value.
 NOT_REQUIRED = {
     "apiextensions.v1.CustomResourceDefinitionVersion": {"served"},
@@ -146,7 +146,8 @@ class Table:
                     self.required[name][field].add(minor)
             for field, schema in by_name[name]["properties"].items():
                 text, target = _field(schema, by_name)
-                if default := KEY_DEFAULTS.get(field):
+                if field in KEY_DEFAULTS and field not in self.required[name]:
+                    default = KEY_DEFAULTS[field]
                     text += f" d={default}" if schema.get("default") == default else ""
                 if values := self.enums.get((name, field)):
                     text += f" e={','.join(values)}"

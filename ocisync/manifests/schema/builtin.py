@@ -190,11 +190,11 @@ class Release:
         return SCALARS.get(kind) or self._struct(kind, lenient=lenient)
 
     def _key_defaults(self, name: str, keys: tuple[str, ...]) -> dict[str, str]:
-        if "protocol" not in keys:  # the only key with a default
+        if "s d=" not in self._table.lines.get(name, ""):
             return {}
         fields = json.loads(self._table.lines[name])["p"]
-        found = {key: _options(str(fields[key]))[1].get("d", "") for key in keys}
-        return {key: value for key, value in found.items() if value}
+        found = {key: _options(str(fields[key]))[1].get("d") for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 class _Lazy(Struct):

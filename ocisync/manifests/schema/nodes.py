@@ -188,7 +188,11 @@ class Items(Node):
                     out.append(wrong_type((*path, index), "a mapping" if self._keys else "a value", entry))
         if len(value) > 1 and (self._keys or self._set):
             out.extend(duplicates(value, path, self._keys, self._defaults))
-        if self._keys and not (isinstance(item, Struct) and set(item.required) & set(self._keys)):
+        if (
+            self._keys
+            and not self._defaults
+            and not (isinstance(item, Struct) and set(item.required) & set(self._keys))
+        ):
             out.extend(_without_keys(value, path, self._keys))
 
 
@@ -221,7 +225,7 @@ def _without_keys(value: list[Any], path: Path, keys: tuple[str, ...]) -> Proble
     return [
         missing((*path, index), keys[0])
         for index, entry in enumerate(value)
-        if type(entry) is dict and all(entry.get(key) is None for key in keys)
+        if type(entry) is dict and not any(key in entry for key in keys)
     ]
 
 
