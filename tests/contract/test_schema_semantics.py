@@ -20,13 +20,14 @@ import pytest
 from ocisync.manifests.rules import Rule
 from ocisync.manifests.schema.catalog import Catalog
 from ocisync.manifests.schema.problem import Problem
+from ocisync.manifests.validate import annotation_problem, label_problem, name_problem
 from ocisync.model.resource import JsonObject
 from tests.contract.rawapi import Answer, RawApi
 from tests.support import schemas
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually
 
-SAMPLE = 1.0 if os.environ.get("OCISYNC_HEAVY") else 0.035
+SAMPLE = 1.0 if os.environ.get("OCISYNC_HEAVY") else 0.02
 SEED = 20
 SERVER_ERROR = 500
 
@@ -124,7 +125,7 @@ def test_spoilt_objects_are_refused_by_both_or_taken_by_both(server: DryRun) -> 
 
 def test_spoilt_custom_resources_are_refused_by_both_or_taken_by_both(server: DryRun, gadgets: JsonObject) -> None:
     catalog = schemas.catalog_of(schemas.custom()[0])
-    assert differences(server, gadgets, catalog, min(1.0, SAMPLE * 12), in_full=True) == []
+    assert differences(server, gadgets, catalog, min(1.0, SAMPLE * 20), in_full=True) == []
 
 
 @pytest.mark.parametrize(
@@ -198,3 +199,28 @@ def test_the_shipped_shapes_have_every_field_that_the_server_publishes(cluster: 
 def _newest(line: str | list[str]) -> str:
     texts = [line] if isinstance(line, str) else line
     return next((text for text in texts if " v=" not in text or text.endswith(f"-{schemas.NEWEST}")), "")
+
+
+LABELS = [
+    ("a", "b"), ("A/b", "c"), ("a.b/C", "d"), ("a/b/c", ""), ("/a", ""), ("a/", ""), ("-a", ""), ("a_", ""),
+    ("a" * 64, ""), ("a", "b" * 64), ("a", "b c"), ("a", ""), ("a" * 254 + "/x", ""), ("x.y-z/q_w.e", "Z.z"),
+    ("ä", ""), ("a", "ä"), ("a_b/c", ""), ("a", "-b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+def test_labels_and_annotations_are_judged_alike(server: DryRun, field: str) -> None:
+    for key, value in LABELS:
+        metadata = {"name": "a", "namespace": "default", field: {key: value}}
+        answer = server.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+        problem = label_problem(key, value) if field == "labels" else annotation_problem(key)
+        assert (answer.status < 300) is (problem == ""), (field, key, value, answer.body)
+
+
+@pytest.mark.parametrize("name", ["a", "1a", "a.b", "a" * 53, "a" * 64, "A", "a_b", "a-"])
+def test_names_are_judged_alike(server: DryRun, name: str) -> None:
+    known = {body["kind"]: body for body in schemas.kinds()}
+    for kind in ("ConfigMap", "Deployment", "StatefulSet", "CronJob", "PodDisruptionBudget", "Role", "Service"):
+        body = {**known[kind], "metadata": {**known[kind]["metadata"], "name": name}}
+        answer = server.apply(body)
+        assert (answer.status < 300) is (name_problem(schemas.item(body).id) == ""), (kind, name, answer.body)
