@@ -8,7 +8,6 @@ must not run now.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 
@@ -70,8 +69,9 @@ def complaint(unit: Unit, message: str, files: Mapping[str, bytes]) -> Finding:
 def difference(unit: Unit, first: bytes, second: bytes) -> Finding:
     """Say where two runs differ, without the values: they are likely to be secrets."""
     old, new = (text.decode(errors="replace").splitlines() for text in (first, second))
-    matcher = difflib.SequenceMatcher(None, old[:5000], new[:5000], autojunk=False) if len(old) < 2000 else None
-    line = next((i for tag, i, *_ in matcher.get_opcodes() if tag != "equal"), 0) if matcher else _first(old, new)
+    line = next(
+        (i for i, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), min(len(old), len(new))
+    )
     sources = [found[1] for found in _SOURCE.finditer("\n".join(old[: line + 1]))]
     where = f" in {sources[-1]}" if sources else ""
     key = old[line].partition(":")[0].strip() if line < len(old) and ":" in old[line] else ""
@@ -81,10 +81,6 @@ def difference(unit: Unit, first: bytes, second: bytes) -> Finding:
         " give it a fixed value"
     )
     return Finding(unit.file, 0, 0, message)
-
-
-def _first(old: list[str], new: list[str]) -> int:
-    return next((index for index, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), 0)
 
 
 def without_other_hooks(unit: Unit, output: bytes) -> tuple[bytes, tuple[Origin, ...], tuple[Finding, ...]]:
