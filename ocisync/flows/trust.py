@@ -83,9 +83,7 @@ def no_secrets(name: str) -> Mapping[str, bytes] | None:
 
 def no_roots(name: str) -> Mapping[str, bytes] | None:
     """The root reader for policies from files."""
-    raise InvalidInput(
-        f"trustedRootRef {name!r} can only be read in a cluster", hint="name the root: --trusted-root FILE"
-    )
+    raise InvalidInput(f"trustedRootRef {name!r} can only be read in a cluster; here, add --trusted-root FILE")
 
 
 def load_policies(

@@ -51,7 +51,7 @@ def require_library() -> None:
     """
     if importlib.util.find_spec("sigstore") is None:
         raise InvalidInput(
-            "keyless signatures need the Python package sigstore, which is not installed",
+            "keyless signatures need the Python package sigstore, which is not installed (the extra ocisync[keyless])",
             hint="pip install 'ocisync[keyless]'",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -111,6 +112,8 @@ def test_what_cosign_signs_keyless_is_verified_by_us(
     policy = policy_file(tmp_path / "policy.json", repository, subject=WORKFLOW)
     root = ["--trusted-root", str(private_sigstore.trusted_root_file)]
     assert cli("verify", reference, "--policy", policy, *root).exit_code == 0
+    rootless = cli("verify", reference, "--policy", policy)
+    assert (rootless.exit_code, "here, add --trusted-root FILE" in rootless.err) == (4, True)
 
     stranger = cli("verify", reference, *identity(PERSON, private_sigstore))
     assert (stranger.exit_code, "wants the issuer" in stranger.err) == (4, True)
@@ -237,6 +240,20 @@ def test_an_identity_that_is_not_named_completely_is_refused(
 ) -> None:
     ran = cli("verify", "oci://127.0.0.1:1/shop:1.0.0", *arguments)
     assert (ran.exit_code, problem in ran.err) == (code, True), ran.err
+
+
+def test_without_the_library_the_command_line_says_what_to_install(
+    cli: Cli, repo: GitRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sigstore", None)  # as if it were not installed
+    root = str(build.HERE.parent / "assets/sigstore/trusted_root.json")
+    who = ["--certificate-identity", "dev@example.com", "--certificate-oidc-issuer", "https://accounts.example"]
+    for arguments in (
+        ["verify", "oci://127.0.0.1:1/shop:1.0.0", *who, "--trusted-root", root],
+        ["push", str(repo.path / "deploy"), "oci://127.0.0.1:1/shop:1.0.0", "--keyless"],
+    ):
+        ran = cli(*arguments)
+        assert (ran.exit_code, "pip install 'ocisync[keyless]'" in ran.err) == (1, True), ran.err
 
 
 def test_without_an_identity_the_push_says_how_to_get_one(cli: Cli, repo: GitRepo, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -189,6 +190,15 @@ def test_a_root_that_cannot_be_read_makes_the_policy_invalid(problem: str, roots
     loaded = load_policies([keyless(DEV)], read_root=lambda name: roots)
     assert problem in loaded.unusable["shop"]
     assert not loaded.roots
+
+
+def test_without_the_library_a_keyless_policy_is_invalid_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sigstore", None)  # as if it were not installed
+    keys = policy("keys", match=[{"repository": "registry.example/keys"}])
+    loaded = trust(keyless(DEV), keys)
+    assert set(loaded.unusable) == {"shop"}
+    assert "the extra ocisync[keyless]" in loaded.unusable["shop"]
+    assert judged(loaded, HERE.sign(DIGEST, claims())).reason is VerdictReason.INVALID_POLICY
 
 
 @pytest.mark.parametrize("field", ["requireTimestamp", "requireTransparencyLog"])
