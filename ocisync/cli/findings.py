@@ -85,7 +85,7 @@ def as_sarif(checked: Checked) -> dict[str, Any]:
     from ocisync.manifests.rules import RULES, WARNINGS, Rule
 
     found = list(_levels(checked))
-    names = sorted({finding.rule for _, finding in found})
+    names = sorted({finding.rule or Rule.FILE for _, finding in found})
     rules = [
         {
             "id": name,
@@ -96,8 +96,8 @@ def as_sarif(checked: Checked) -> dict[str, Any]:
     ]
     results = [
         {
-            "ruleId": finding.rule,
-            "ruleIndex": names.index(finding.rule),
+            "ruleId": finding.rule or Rule.FILE,
+            "ruleIndex": names.index(finding.rule or Rule.FILE),
             "level": level,
             "message": {"text": redact(finding.message)},
             "locations": [{"physicalLocation": _location(finding)}],

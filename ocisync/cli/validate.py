@@ -76,7 +76,7 @@ def _units(name: str) -> Iterator[Unit]:
     from ocisync.flows.check import Unit
 
     if name == "-":
-        yield Unit((TreeFile("stdin.yaml", _stdin()),), name="<stdin>")
+        yield Unit((TreeFile("stdin.yaml", _stdin()),), name="<stdin>", needs_objects=True)
         return
     path = Path(name)
     if path.is_dir():
@@ -84,7 +84,7 @@ def _units(name: str) -> Iterator[Unit]:
 
         tree = read_worktree(path, environ=environment())
         prefix = "" if path == Path() else f"{path.as_posix().rstrip('/')}/"
-        yield Unit(tree.files, prefix=prefix, findings=tree.findings)
+        yield Unit(tree.files, prefix=prefix, findings=tree.findings, needs_objects=True)
     elif path.exists():
         yield schemaflags.file_unit(path)
     else:

@@ -28,6 +28,7 @@ class Unit:
         name: what findings call the only file, whatever its path.
         lenient: pass over a `kustomization.yaml` or `Chart.yaml`; for files that were named one by one.
         findings: what reading them told already.
+        needs_objects: that there is no object is an error: somebody named the wrong place.
     """
 
     files: tuple[TreeFile, ...]
@@ -35,6 +36,7 @@ class Unit:
     name: str = ""
     lenient: bool = False
     findings: tuple[Finding, ...] = ()
+    needs_objects: bool = False
 
     def shown(self, path: str) -> str:
         """A file as the user names it."""
@@ -88,6 +90,9 @@ def check_units(
             tree.objects, unit.files, allow_plain_secrets=allow_plain_secrets, catalog=catalog, show=unit.shown
         )
         errors.extend(_named(unit, (*unit.findings, *tree.findings, *report.errors)))
+        if unit.needs_objects and not (tree.objects or tree.findings or unit.findings):
+            place = unit.name or unit.prefix.rstrip("/") or "."
+            errors.append(Finding(place, 0, 0, f"no manifest among {len(unit.files)} files", Rule.FILE))
         warnings.extend(_named(unit, report.warnings))
     return Checked(
         sum(len(tree.objects) for tree in parsed),

@@ -69,7 +69,7 @@ RULES: dict[Rule, str] = {
     Rule.REMOVED_API: "API versions are still served by the release that is aimed at.",
     Rule.DEPRECATED_API: "API versions are not deprecated in the release that is aimed at.",
     Rule.BAD_DEFINITION: "A CustomResourceDefinition has a schema that can be used.",
-    Rule.FILE: "Every file named can be read as a manifest.",
+    Rule.FILE: "What is named is there, can be packed, and holds manifests.",
 }
 
 # These are told and stop nothing.

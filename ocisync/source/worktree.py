@@ -19,6 +19,7 @@ from ocisync.model.tree import TreeFile
 from ocisync.source.ignore import IGNORE_FILE, parse_ignore
 
 _TIMEOUT_S = 60.0
+_RULE = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +59,18 @@ def _read(path: Path, names: Iterable[str]) -> WorkTree:
     for name in sorted(names):
         full = path / name
         if full.is_symlink():
-            findings.append(Finding(name, 0, 0, "is a symlink, which is not packed; list it in .ocisyncignore"))
+            findings.append(Finding(name, 0, 0, "is a symlink, which is not packed; list it in .ocisyncignore", _RULE))
         elif full.is_dir():
-            findings.append(Finding(name, 0, 0, "is a sub-module, which is not packed; list it in .ocisyncignore"))
+            findings.append(
+                Finding(name, 0, 0, "is a sub-module, which is not packed; list it in .ocisyncignore", _RULE)
+            )
         elif full.is_file():
             total += full.stat().st_size
             if total > limits.UNPACKED_BYTES or len(files) >= limits.UNPACKED_ENTRIES:
                 raise InvalidInput(f"{path} holds more than an artifact may hold", hint="name a smaller directory")
             files.append(TreeFile(name, full.read_bytes()))
         elif full.exists():
-            findings.append(Finding(name, 0, 0, "is no regular file; list it in .ocisyncignore"))
+            findings.append(Finding(name, 0, 0, "is no regular file; list it in .ocisyncignore", _RULE))
         # What Git tracks and the work tree lacks is deleted: there is nothing to check.
     return WorkTree(tuple(files), tuple(findings))
 

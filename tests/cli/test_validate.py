@@ -116,6 +116,26 @@ def test_strict_kinds_refuse_what_has_no_definition(cli: Cli) -> None:
     assert "[unknown-kind]" in ran.out
 
 
+def test_a_place_without_any_manifest_is_an_error_and_a_file_without_is_none(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write({"deploy/README.md": "# x\n"})
+    ran = cli("validate", "deploy")
+    assert (ran.exit_code, ran.out) == (1, "deploy: error: no manifest among 1 files [file]\n")
+    stdin_holds(monkeypatch, "")
+    assert cli("validate", "-").exit_code == 1
+    assert cli("validate", "deploy/README.md").exit_code == 0
+
+
+def test_what_cannot_be_packed_is_a_finding_in_every_form(cli: Cli) -> None:
+    write({"deploy/a.yaml": GOOD % "a"})
+    Path("deploy/link.yaml").symlink_to("a.yaml")
+    ran = cli("validate", "deploy", "-o", "sarif")
+    assert ran.exit_code == 1
+    check_sarif(json.loads(ran.out))
+    assert "deploy/link.yaml: error: is a symlink" in cli("validate", "deploy").out
+
+
 @pytest.mark.parametrize(
     ("files", "arguments", "code", "told"),
     [

@@ -25,6 +25,7 @@ from ocisync.model.errors import UsageError
 from ocisync.model.resource import Gvk, JsonObject, ManifestObject
 
 _RELEASE = re.compile(r"v?1\.(\d{1,3})(?:\.\d+)?\Z")
+_VERSION = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?\Z")
 _API_VERSION: Path = ("apiVersion",)
 _KIND: Path = ("kind",)
 _MESSAGE_CHARS = 1_000
@@ -151,6 +152,10 @@ class Catalog:
             out.append(Problem(_KIND, Rule.UNCHECKED_RULE, f"{gvk.kind} {gvk.api_version}: {note}"))
 
     def _unknown(self, gvk: Gvk, out: Problems) -> None:
+        if not _VERSION.match(gvk.version):
+            text = f"apiVersion {gvk.api_version!r} is none: it is written GROUP/VERSION"
+            out.append(Problem(_API_VERSION, Rule.UNKNOWN_KIND, text))
+            return
         minor = self._release.minor
         life = self._release.lifecycle(gvk)
         served = self._release.served_versions(gvk)

@@ -88,6 +88,7 @@ def test_a_version_that_the_release_does_not_have_yet_is_an_error() -> None:
         ("apps/v1", "Deploymnet", "Kubernetes 1.37 has no Deploymnet in apps/v1; did you mean Deployment?"),
         ("apps/v2", "Deployment", "apps/v2 has no Deployment: use apps/v1"),
         ("v1", "Ingres", "Kubernetes 1.37 has no Ingres in v1"),
+        ("a/b/c", "X", "apiVersion 'a/b/c' is none: it is written GROUP/VERSION"),
         ("batch/v1", "cronjob", "Kubernetes 1.37 has no cronjob in batch/v1; did you mean CronJob?"),
     ],
 )
