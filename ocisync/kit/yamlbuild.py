@@ -174,12 +174,12 @@ class Builder:
         if err.problem_mark is None or err.context_mark is None:
             return
         text, start, at = self._text, err.context_mark.index, err.problem_mark.index
-        if err.problem == "found unexpected ':'":  # [a:] holds the string "a:"
+        if err.problem == "found unexpected ':'" and "?" not in text[start:at]:  # [a:] holds the string "a:"
             quoted = "'" + text[start : at + 1].replace("'", "''") + "'"
             raise _Respelled(text[:start] + quoted + text[at + 1 :])
         if err.problem == "found unknown escape character" and text[at : at + 2] == "\\'":
             raise _Respelled(f"{text[:at]}\\x27{text[at + 2 :]}")
-        if err.context == "while scanning a tag":
+        if err.context in ("while scanning a tag", "while parsing a tag"):
             self._respell_tag(start)
 
     def _respell_tag(self, start: int) -> None:

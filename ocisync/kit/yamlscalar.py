@@ -36,6 +36,7 @@ _TIME = re.compile(
     r"| ([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[.,][0-9]+)?)?\Z"
 )
 _INT = re.compile(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]([0-7]+)|0([0-7]+)|([1-9][0-9]*|0))\Z")
+_SIGNED_BINARY = re.compile(r"0b([+-][01]+)\Z")  # Go strips the prefix and reads what is left, sign and all
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _POINT_FLOAT = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?\Z")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
@@ -83,6 +84,9 @@ def _go_number(text: str) -> int | float | None:
             # int64, or uint64 when written without a sign; anything else is read as a float.
             if -(1 << 63) <= number < (1 << 63) or (not sign and number < (1 << 64)):
                 return number
+    signed = _SIGNED_BINARY.match(plain)
+    if signed and -(1 << 63) <= int(signed[1], 2) < (1 << 63):
+        return int(signed[1], 2)
     return _float(plain) if _FLOAT.match(plain) else None
 
 

@@ -153,6 +153,31 @@ def soup(rng: random.Random, count: int) -> Iterator[tuple[str, bytes]]:
         yield f"soup {index}", "".join(pieces).encode()
 
 
+def mutated(rng: random.Random, count: int) -> Iterator[tuple[str, bytes]]:
+    """Cases written by hand, changed a little or joined."""
+    short = [data for _, data in by_hand() if len(data) < 200]
+    for index in range(count):
+        data = bytearray(rng.choice(short))
+        for _ in range(rng.randint(1, 3)):
+            _mutate(rng, data, rng.choice(short))
+        yield f"mutated {index}", bytes(data)
+
+
+def _mutate(rng: random.Random, data: bytearray, other: bytes) -> None:
+    at = rng.randrange(len(data) + 1)
+    match rng.randrange(5):
+        case 0:
+            del data[at : at + rng.randint(1, 3)]
+        case 1:
+            data[at:at] = rng.choice(FRAGMENTS).encode()
+        case 2:
+            data[at:] = other[rng.randrange(len(other) + 1) :]
+        case 3:
+            data += b"\n" + other
+        case _:
+            data[at : at + 1] = bytes([rng.choice(b" \n\t:-,[]{}#&*!|>'\"%@`?\\~=yn01e.")])
+
+
 def _stream(rng: random.Random) -> str:
     documents = [_block(rng, 0, rng.randint(1, 3)) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
     text = rng.choice(("---\n", "--- # c\n", "---\n\n")).join(documents)
@@ -220,7 +245,7 @@ def _scalar(rng: random.Random) -> str:
 def all_cases() -> list[tuple[str, bytes]]:
     """Every case of the committed fixture, each content once."""
     rng = random.Random(SEED)
-    everything = itertools.chain(by_hand(), combined(rng, 700), grown(rng, 400), soup(rng, 700))
+    everything = itertools.chain(by_hand(), combined(rng, 700), grown(rng, 400), soup(rng, 700), mutated(rng, 800))
     unique: dict[bytes, str] = {}
     for name, data in everything:
         unique.setdefault(data, name)
