@@ -7,6 +7,7 @@ documents than allowed. Numbers mean what they mean to Kubernetes: integers of 6
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -73,6 +74,7 @@ def read_values(text: str, caps: Caps) -> tuple[list[Item], Problem | None]:
         column = start - text.rfind("\n", 0, start)
         try:
             value, end = _JSON.raw_decode(text, start)
+            _check_number_ends(text, start, end)
             nodes = _check(value, nodes, caps)
         except json.JSONDecodeError as err:
             return items, Problem(err.lineno, err.colno, f"not JSON: {err.msg}", syntax=True)
@@ -123,13 +125,18 @@ def _integer(text: str) -> int | float:
 
 
 def _float(text: str) -> int | float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise _TooLarge("a number is too large")
-    return json_number(number)
+    return json_number(float(text))  # infinite if too large: judged when the whole value is known to be JSON
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_float)
+
+
+def _check_number_ends(text: str, start: int, end: int) -> None:
+    """Refuse `1.` and `1e`, of which Python's decoder takes the `1` and leaves the rest for the next value."""
+    if text[start] in "-0123456789" and text[end : end + 1] in (".", "e", "E"):
+        number = text[start:end].lower()
+        if "e" not in number and (text[end] != "." or "." not in number):
+            raise json.JSONDecodeError("Expecting a digit", text, end)
 
 
 def _skip_space(text: str, index: int) -> int:
@@ -161,6 +168,8 @@ def _check(value: Value, nodes: int, caps: Caps) -> int:
                 below.extend(item)
             elif type(item) is str:
                 _check_text(item)
+            elif type(item) is float and math.isinf(item):
+                raise _TooLarge("a number is too large")
         level = below
     return nodes
 

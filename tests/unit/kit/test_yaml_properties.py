@@ -6,11 +6,14 @@ import json
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ocisync.kit.yamlio import Places, dump_all, parse_documents
 from ocisync.model.errors import InvalidInput
+
+pytestmark = pytest.mark.timeout(1800)  # OCISYNC_HEAVY=1 looks at thousands of values
 
 TEXT = st.text(
     st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="\ufeff\u2028\u2029"), max_size=8
