@@ -12,6 +12,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ _TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _FIELD = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]")
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _MESSAGE_CHARS = 300
+_COMPILED = "cel.cel"  # the compiled half's own name
 NO_LIBRARY = "no CEL library is installed (pip install 'ocisync[cel]')"
 
 
@@ -106,6 +108,8 @@ def _short(text: str) -> str:
 @lru_cache(maxsize=1)
 def _library() -> Any:
     """The library's compiled half; None if it is not installed."""
+    if _COMPILED in sys.modules:
+        return sys.modules[_COMPILED]
     package = importlib.util.find_spec("cel")
     if package is None:
         return None
@@ -115,7 +119,8 @@ def _library() -> Any:
         return importlib.import_module("cel")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    # It can be loaded only once in a process: whoever imports the package finds it here.
+    return sys.modules.setdefault(_COMPILED, module)
 
 
 @lru_cache(maxsize=1024)

@@ -151,7 +151,11 @@ class Preparation:
             made = celrules.CelRule.of(rule)
             if made.concerns_updates:
                 continue  # rules about a change say nothing about an object alone
-            if problem := made.problem():
+            problem = made.problem()
+            if problem == celrules.NO_LIBRARY:
+                self._note(f"CEL rules are not checked: {problem}")  # once, however many there are
+                continue
+            if problem:
                 self._note(f"CEL rule {shown(made.text)} is not checked: {problem}")
                 continue
             yield made

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -234,4 +236,22 @@ def test_versions_that_are_not_served_or_deprecated_are_told() -> None:
     )
     assert [(problem.rule, problem.message) for problem in judge(GADGET, old)] == [
         (Rule.DEPRECATED_API, "use v2 instead")
+    ]
+
+
+WITHOUT_LIBRARY = """
+import sys
+sys.modules["cel"] = None
+from tests.support import schemas
+definition, gadget = schemas.custom()
+for problem in schemas.judge(gadget | {"spec": gadget["spec"] | {"size": 60}}, schemas.catalog_of(definition)):
+    print(problem.rule, problem.message)
+"""
+
+
+def test_without_the_library_one_warning_speaks_for_all_rules() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LIBRARY], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "unchecked-rule Gadget schema.example.org/v1: CEL rules are not checked: no CEL library is installed "
+        "(pip install 'ocisync[cel]')"
     ]
