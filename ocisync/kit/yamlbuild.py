@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from ocisync.kit import yamlstream
-from ocisync.kit.yamlscalar import STRING_STARTS, ScalarError, key_text, resolve_plain, resolve_tagged
+from ocisync.kit.yamlscalar import STRING_STARTS, ScalarError, is_float, key_text, resolve_plain, resolve_tagged
 from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput
 
@@ -97,6 +97,7 @@ class Builder:
         self._odd = False  # the text may hold what the events do not tell
         self._may_respell = False
         self._anchors: dict[str, _Anchor] = {}
+        self._opened: dict[str, Any] = {}  # anchors of values that have begun: their events
 
     def read(self, text: str, lines: int = 0, known: Sequence[Document] = ()) -> tuple[Document, ...]:
         """Parse everything.
@@ -216,6 +217,7 @@ class Builder:
         if event.version or event.tags:
             self._stop(event, "directives are not for manifests: kubectl refuses or loses them")
         self._anchors.clear()
+        self._opened.clear()
         self._base, self._aliased = self.nodes, 0
         self.nodes += 1  # go-yaml counts the document too
         first = parser.peek_event().start_mark
@@ -270,11 +272,13 @@ class Builder:
                     mapping, items = None, frame.value
                 if event.anchor is not None:
                     anchors.pop(event.anchor, None)  # unknown until complete: no value contains itself
+                    self._opened[event.anchor] = event
                 key = _NO_KEY
                 continue
             elif kind is map_end or kind is list_end:
                 event, value, height = frame.start, frame.value, frame.height + 1
-                if event.anchor is not None:
+                # Of several nodes with one anchor, the one that began last counts, also if it ended first.
+                if event.anchor is not None and self._opened.get(event.anchor) is event:
                     self._anchor(event, _Anchor(value, nodes - frame.nodes, height))
                 frame = stack.pop()
                 frame.height = max(frame.height, height)
@@ -299,7 +303,7 @@ class Builder:
                     if value == "<<" and kind is scalar_event and (event.implicit[0] or event.tag == _MERGE):
                         key = _MERGE_KEY
                 else:
-                    key = self._key(event, value, mapping)
+                    key = self._key(event, value, frame)
                 if key is _MERGE_KEY:
                     nodes -= 1  # go-yaml does not decode it
                 elif key in mapping:
@@ -318,6 +322,7 @@ class Builder:
         self.note(event.start_mark.line + 1, event.start_mark.column + 1, message)
 
     def _anchor(self, event: Any, anchor: _Anchor) -> None:
+        self._opened.pop(event.anchor, None)
         self._anchors[event.anchor] = anchor
         if len(self._anchors) > limits.YAML_ANCHORS:
             self._stop(event, f"more than {limits.YAML_ANCHORS} anchors in one document")
@@ -344,16 +349,19 @@ class Builder:
         elif event.style != "'" and "?" in event.value and frame.start is not None and frame.start.flow_style:
             self.note_event(event, "`?` in an unquoted value between brackets: kubectl refuses it; put it in quotes")
 
-    def _key(self, event: Any, value: Value, mapping: dict[str, Value]) -> str:
+    def _key(self, event: Any, value: Value, frame: _Frame) -> str:
         if type(value) in (dict, list):
             self._stop(event, f"a key must be a string, not a {'mapping' if type(value) is dict else 'list'}")
         written = self._anchors[event.anchor or ""] if isinstance(event, yaml.AliasEvent) else None
+        text, tag = (written.text, written.tag) if written else (event.value, event.tag)
         try:
-            key = key_text(value, written.text, written.tag) if written else key_text(value, event.value, event.tag)
+            key = key_text(value, text, tag)
         except ScalarError as err:
             self._stop(event, str(err))
-        if key in ("0", "-0") and ("-0" if key == "0" else "0") in mapping:
-            self.note_event(event, f"key {_printable(key)} is already set in this mapping")
+        if value == 0 and is_float(text, tag):  # 0.0 and -0.0 are one number and two strings
+            if frame.zero and key not in frame.value:
+                self.note_event(event, f"key {_printable(key)} is already set in this mapping")
+            frame.zero = True
         return intern(key)
 
     def _alias(self, event: Any, nodes: int, depth: int) -> tuple[Value, int, int]:
@@ -400,7 +408,7 @@ class _Anchor:
 class _Frame:
     """An open mapping or sequence."""
 
-    __slots__ = ("height", "key", "nodes", "start", "value")
+    __slots__ = ("height", "key", "nodes", "start", "value", "zero")
 
     def __init__(self, start: Any, value: Any, nodes: int) -> None:
         self.start = start
@@ -408,6 +416,7 @@ class _Frame:
         self.nodes = nodes  # nodes read before it
         self.key: Any = _NO_KEY
         self.height = 0
+        self.zero = False  # a floating zero is among the keys
 
 
 def _copied(value: Value) -> Value:

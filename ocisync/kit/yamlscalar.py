@@ -139,6 +139,11 @@ def _tagged_number(tag: str | None, text: str) -> int | float | None:
     return number
 
 
+def is_float(text: str, tag: str | None) -> bool:
+    """Tell whether Go reads number text as float64."""
+    return type(_tagged_number(tag, text)) is float
+
+
 def _binary(text: str) -> str:
     joined = text.replace("\n", "").replace("\r", "")
     try:
