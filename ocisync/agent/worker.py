@@ -286,9 +286,9 @@ class Workshop:
                 self._desk.record(Note(spec.key, _subject(spec), outcome.reason, outcome.message, warning=True))
 
     def _too_early(self, state: State, outcome: Outcome) -> bool:
-        """Whether an unsigned digest may still get its signature, so that nobody needs to be alarmed."""
+        """Whether a digest may still get its signature or attestation, so that nobody needs to be alarmed."""
         now = self._desk.clock.monotonic()
-        if outcome.reason != VerdictReason.UNSIGNED.value:
+        if outcome.reason not in (VerdictReason.UNSIGNED.value, VerdictReason.NO_ATTESTATION.value):
             state.unsigned_since = None
             return False
         if state.unsigned_since is None:
@@ -309,6 +309,8 @@ class Workshop:
         enforced = state.memory.enforced
         if enforced is not None and not enforced.complete:
             pauses.append(max(0.05, enforced.retry_at - now))
+        if enforced is not None and enforced.judge_at > now:  # a past one was not reached by this pass
+            pauses.append(max(0.05, enforced.judge_at - now))
         self._desk.queue.add(key, after_s=min(pauses))
 
 

@@ -16,6 +16,7 @@ from ocisync.flows.content import Content
 from ocisync.flows.localcopy import Saved
 from ocisync.flows.memory import Enforced, Mark
 from ocisync.flows.outcome import Changes, Failed, ObjectFailure, Outcome, Reason, Stalled, Waiting
+from ocisync.flows.rejudge import REJUDGE_S, next_look_s, proven
 from ocisync.flows.situation import End, Situation
 from ocisync.kit.backoff import jittered
 from ocisync.manifests.parse import parse_tree
@@ -25,7 +26,6 @@ from ocisync.model.limits import STATUS_MESSAGE_BYTES
 from ocisync.model.resource import ObjectId
 from ocisync.model.spec import SelectorKind
 
-REJUDGE_S = 600.0  # signatures expire and age without any event
 _RETRY_CAP_S = 600.0
 _ENDING_LOOK_S = 3.0
 _NAMED = 3  # objects named in a message
@@ -62,6 +62,7 @@ class Enforcer:
                 raise self._held(content, plan)
             ports.stop.check()
             self._accept(content)
+            self._s.rules("")  # not before: until here, what was distrusted must not be corrected
             self._announce(content, plan)
             bodies = {one.id: one for one in prepared.desired}
 
@@ -95,7 +96,8 @@ class Enforcer:
             known = self._s.facts(verdict=content.verified.verdict, attempted=facts)
             message = f"spec.path {self._s.spec.path!r}: the artifact has no manifests there"
             raise self._s.remember(facts.digest, Stalled(Reason.BAD_ARTIFACT, message, known))
-        self._s.rules("")
+        if self._s.memory.enforced is None:
+            self._s.rules("")
         prepared = self._s.ports.engine.prepare(objects, self._s.target)
         # What the artifact adopts is for the engine to judge, by the label that the object has.
         wanted = [one.id for one in prepared.desired if not one.options.adopt]
@@ -162,14 +164,17 @@ class Enforcer:
         before = memory.enforced
         again = before is not None and before.facts.digest == facts.digest and not before.complete
         problem_free = report.all_applied and not report.prune_held and not report.ending and not report.failures
+        look_s = next_look_s(self._s.trust.set, content.judgement, self._s.repository, self._s.ports.clock.now())
         enforced = memory.enforced = Enforced(
             facts=facts,
+            manifest=content.verified.manifest,
+            evidence=proven(content.judgement),
             verdict=content.verified.verdict,
             request=content.request,
             selector=memory.selector,
             generation=self._s.spec.generation,
             trust_version=self._s.trust.version,
-            judge_at=self._s.now + jittered(REJUDGE_S, self._s.ports.rng),
+            judge_at=self._s.now + jittered(look_s, self._s.ports.rng, 0.1 if look_s >= REJUDGE_S else 0.0),
             complete=problem_free,
             failures=_failures(report),
             objects=report.owned,

@@ -18,8 +18,9 @@ from ocisync.flows.outcome import ArtifactFacts, Failed, ObjectFailure, Outcome,
 from ocisync.flows.trust import TrustSet
 from ocisync.flows.verify import Request
 from ocisync.kit.stop import StopToken
-from ocisync.model.artifact import Verdict
+from ocisync.model.artifact import ArtifactManifest, Verdict
 from ocisync.model.clock import Clock
+from ocisync.model.evidence import EvidenceSet
 from ocisync.model.spec import SyncSpec
 from ocisync.oci.store import Store
 
@@ -83,7 +84,8 @@ class Enforced:
     """The artifact that the cluster is kept equal to. Times are monotonic seconds.
 
     Attributes:
-        request: how it was judged; its watermark is the one of now.
+        manifest, evidence: what it is judged again by; the evidence of known signers only.
+        request: how it was judged; its watermark is the one of then.
         selector: the source that it came from.
         generation: of the spec that it was last planned with.
         judge_at: when it is judged again, if nothing moves before.
@@ -92,6 +94,8 @@ class Enforced:
     """
 
     facts: ArtifactFacts
+    manifest: ArtifactManifest
+    evidence: EvidenceSet
     verdict: Verdict
     request: Request
     selector: str

@@ -4,7 +4,7 @@
     dependencies   other syncs that must be ready first
     trusted?       no policy matches: nobody is asked anything over the network
     offered        what the registry offers now: one HEAD, and only when a poll is due
-    rejudge        is what runs still trusted? (policy, keys or time have moved) decided from saved evidence
+    rejudge        is what runs still trusted? (policy, keys or time have moved)
     unchanged      offered = enforced and everything applied: not one request to the cluster
     advance        judge the offered digest → content → plan → local copy → watermark → write → prune
     settle         Ready only when every object is healthy, as the watches see it
@@ -18,16 +18,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ocisync.flows.content import Contents
-from ocisync.flows.enforce import REJUDGE_S, Enforcer
-from ocisync.flows.memory import Enforced, Memory, Ports, Refusal
+from ocisync.flows.enforce import Enforcer
+from ocisync.flows.memory import Memory, Ports, Refusal
 from ocisync.flows.outcome import ArtifactFacts, Failed, Outcome, Reason, Stalled, Waiting
-from ocisync.flows.situation import REFUSED_RETRY_CAP_S, REFUSED_RETRY_S, End, Situation, sentence
-from ocisync.flows.verify import NO_EVIDENCE, examine_reference, reverify
+from ocisync.flows.rejudge import Rejudgement
+from ocisync.flows.situation import End, Situation, sentence
+from ocisync.flows.verify import NO_EVIDENCE, reverify
 from ocisync.kit.backoff import jittered
-from ocisync.model.artifact import Verdict
 from ocisync.model.errors import ClusterRefused, NotFound, OcisyncError, Unavailable
 from ocisync.model.spec import SelectorKind, SyncSpec
-from ocisync.policy.rules import OnRevoked
 
 _RECOVER_S = 60.0
 
@@ -54,6 +53,7 @@ class _Pass:
         self._s = situation
         self._contents = Contents(situation)
         self._enforcer = Enforcer(situation)
+        self._rejudgement = Rejudgement(situation)
 
     def run(self) -> Outcome:
         """Run the steps."""
@@ -63,7 +63,7 @@ class _Pass:
             self._dependencies()
             self._trusted()
             self._offered()
-            self._rejudge()
+            self._rejudgement.run()
             self._unchanged()
             self._advance()
         except End as end:
@@ -96,18 +96,17 @@ class _Pass:
             if problem:
                 message = f"waits for sync {namespace}/{name}: {problem}"
                 pause = self._s.spec.retry_interval_s
+                self._rejudgement.run()  # what runs may have lost trust meanwhile
                 raise End(Waiting(Reason.DEPENDENCY_NOT_READY, message, pause, self._s.facts()))
 
     def _trusted(self) -> None:
         """Without a matching policy nobody is asked anything; what runs stays, and its drift is corrected."""
         if self._s.trust.set.select(self._s.repository).policy is not None:
             return
-        now, enforced = self._s.ports.clock.now(), self._s.memory.enforced
-        request = self._s.request(digest=enforced.facts.digest if enforced else "", watermark=0)
-        verdict = reverify(b"", "", NO_EVIDENCE, self._s.trust.set, request, now=now).verdict
-        if enforced is not None:
-            enforced.verdict, enforced.trust_version = verdict, self._s.trust.version
-        self._s.rules(self._distrust(verdict))
+        verdict = self._rejudgement.refuse()
+        if verdict is None:
+            request, now = self._s.request(watermark=0), self._s.ports.clock.now()
+            verdict = reverify(b"", "", NO_EVIDENCE, self._s.trust.set, request, now=now).verdict
         raise End(Stalled(verdict.reason, sentence(verdict), self._s.facts(verdict=verdict)))
 
     def _offered(self) -> None:
@@ -134,55 +133,6 @@ class _Pass:
             memory.offered = ArtifactFacts(tag=source.selector, digest=descriptor.digest)
 
     # --- What runs --------------------------------------------------------------------------------------------------
-
-    def _rejudge(self) -> None:
-        """Judge what runs again when policy, keys or enough time have moved. Decides who may still write."""
-        enforced = self._s.memory.enforced
-        if enforced is None:
-            return
-        moved = enforced.trust_version != self._s.trust.version
-        stale = moved or self._s.now >= enforced.judge_at or (self._s.asked and not enforced.verdict.allowed)
-        if stale and enforced.selector == self._s.memory.selector:
-            verdict = self._judge_again(enforced)
-            if verdict is not None:
-                enforced.verdict = verdict
-            enforced.trust_version = self._s.trust.version
-            enforced.refusals = 0 if enforced.verdict.allowed or moved else enforced.refusals + 1
-            pause = min(REFUSED_RETRY_S * 2.0 ** min(enforced.refusals, 10), REFUSED_RETRY_CAP_S)
-            pause = REJUDGE_S if enforced.verdict.allowed else pause
-            enforced.judge_at = self._s.now + jittered(pause, self._s.ports.rng)
-        self._s.rules(self._distrust(enforced.verdict))
-
-    def _judge_again(self, enforced: Enforced) -> Verdict | None:
-        """From the saved evidence; if that is not enough any more, from what the registry has now."""
-        request = replace(enforced.request, watermark=self._s.ports.watermarks.read(self._s.spec).sequence)
-        now = self._s.ports.clock.now()
-        saved = self._s.saved()
-        verdict: Verdict | None = None
-        if saved is not None and saved.digest == enforced.facts.digest:
-            verdict = reverify(
-                saved.manifest, saved.media_type, saved.evidence, self._s.trust.set, request, now=now
-            ).verdict
-            if verdict.allowed or verdict.distrusted:
-                return verdict
-        if self._s.memory.source_problem:
-            return verdict
-        try:
-            found = examine_reference(self._s.open(), self._s.trust.set, request, now=self._s.ports.clock.now())
-        except OcisyncError:
-            return verdict
-        if found.verdict.allowed and saved is not None:
-            self._s.ports.copies.save(self._s.spec.key, replace(saved, evidence=found.evidence))
-        return found.verdict
-
-    def _distrust(self, verdict: Verdict) -> str:
-        """Why nothing may be written: explicit distrust always, evidence that is not enough any more if so chosen."""
-        if verdict.allowed:
-            return ""
-        if verdict.distrusted:
-            return "distrusted"
-        policy = self._s.trust.set.select(self._s.repository).policy
-        return "trust revoked" if policy is not None and policy.on_revoked is OnRevoked.SUSPEND else ""
 
     def _unchanged(self) -> None:
         """The idle poll ends here."""
@@ -231,6 +181,8 @@ class _Pass:
             outcome = self._enforcer.enforce(self._contents.examined(offered))
         except End as end:
             outcome = end.outcome
+        finally:
+            self._rejudgement.restrain()  # of whatever runs now
         if self._s.memory.enforced is None:
             self._recover()
             said = outcome.facts

@@ -135,9 +135,10 @@ def reverify(
 ) -> Judgement:
     """Judge again from saved bytes: at start, offline, or when policy or time changed.
 
-    The digest is computed from the bytes; one in `request` must agree.
+    The digest is computed from the bytes; one in `request` must agree. Without bytes, it says what policies say of the
+    repository alone.
     """
-    if not trust.select(request.repository).matched:
+    if not manifest and not trust.select(request.repository).matched:
         return Judgement(_judge((), trust, request, request.digest, now))
     descriptor = Descriptor(media_type, sha256_digest(manifest), len(manifest))
     if request.digest and request.digest != descriptor.digest:
