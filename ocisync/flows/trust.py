@@ -13,6 +13,7 @@ from ocisync.model.errors import InvalidInput
 from ocisync.model.evidence import SignatureFormat
 from ocisync.model.resource import JsonObject
 from ocisync.policy.keyless import Keyless
+from ocisync.policy.predicates import AttestationRule, check_predicate_type
 from ocisync.policy.rules import (
     Authority,
     BrokenPolicy,
@@ -136,6 +137,25 @@ def trust_identity(identity: Keyless, root: TrustedRoot, repository: str) -> Tru
         tag_claim=TagClaim.IF_PRESENT,
     )
     return TrustSet((rules,), (), (root,))
+
+
+def with_attestations(trust: TrustSet, repository: str, predicate_types: Sequence[str]) -> TrustSet:
+    """The same trust, asking of `repository` for an attestation of each type too, by any of the authorities.
+
+    What no policy is usable for stays refused.
+
+    Raises:
+        InvalidInput: no predicate type.
+    """
+    winner = trust.select(repository).policy
+    if winner is None or not predicate_types:
+        return trust
+    names = tuple(authority.name for authority in winner.authorities)
+    rules = tuple(
+        AttestationRule(check_predicate_type(text, "predicate type"), names) for text in dict.fromkeys(predicate_types)
+    )
+    asking = replace(winner, attestations=winner.attestations + rules)
+    return replace(trust, policies=tuple(asking if item is winner else item for item in trust.policies))
 
 
 def _by_name(rules: TrustRules) -> dict[str, Authority]:

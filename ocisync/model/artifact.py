@@ -31,6 +31,7 @@ class VerdictReason(StrEnum):
     TOO_OLD = "TooOld"
     NO_TIMESTAMP = "NoTimestamp"
     NOT_LOGGED = "NotLogged"
+    NO_ATTESTATION = "NoAttestation"
     BELOW_THRESHOLD = "BelowThreshold"
     EVIDENCE_TRUNCATED = "EvidenceTruncated"
     DENIED = "Denied"

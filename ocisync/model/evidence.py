@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class SignatureFormat(StrEnum):
@@ -91,6 +93,8 @@ class Evidence:
         key_hint: fingerprint that an unverified bundle names; for messages only.
         identity: who signed, if it was made with a certificate that a trusted root accepts.
         certified: made with a certificate, whoever issued it; for messages only.
+        predicate: what a sound attestation of exactly the wanted digest says; None for everything else, signatures
+            above all. `problem` is set as well: it is no signature.
     """
 
     source: str
@@ -104,6 +108,7 @@ class Evidence:
     key_hint: str = ""
     identity: Identity | None = None
     certified: bool = False
+    predicate: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def claim(self, name: str) -> str:
         """The signed value of `name`; empty if it was not signed."""

@@ -2,8 +2,9 @@
 
 Looked at: every listed referrer (its own manifest decides what it is, not its descriptor) and the legacy tag
 `sha256-<hex>.sig`. Referrers whose descriptor hints at a signature bundle are read first; otherwise the registry's
-order is kept. Hostile or broken entries become `problems` and cost only themselves. Whatever was left unread makes the
-set `truncated`: more evidence may exist, so its absence proves nothing.
+order is kept. Large bundles come last, the smaller ones first: signatures are small, and attestations must not use up
+what signatures need. Hostile or broken entries become `problems` and cost only themselves. Whatever was left unread
+makes the set `truncated`: more evidence may exist, so its absence proves nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ocisync.oci.store import Manifest, Store, TimedStore
 LEGACY_SIGNATURE = "dev.cosignproject.cosign/signature"
 SIGNATURE_CHARS = 16 * 1024  # an RSA-16384 signature in base64 has under 3 KiB
 PROBLEMS_COUNT = 50
+SMALL_BUNDLE_BYTES = 32 * 1024  # a keyless signature has about 10 KiB
 
 _BUNDLES = frozenset({BUNDLE_V03, BUNDLE_V03_PARAMETER})
 _BUNDLE_HINT = "application/vnd.dev.sigstore.bundle"
@@ -72,6 +74,7 @@ class _Collector:
         self._manifests = budget.manifests
         self._bytes = budget.bytes
         self._items: list[RawSignature] = []
+        self._large: list[tuple[str, Descriptor]] = []  # bundles: of which manifest, and where
         self._problems: list[str] = []
         self._truncated = False
         self._failure: OcisyncError | None = None
@@ -85,6 +88,11 @@ class _Collector:
             for descriptor in sorted(descriptors, key=_unlikely):
                 self._attempt(descriptor.digest, partial(self._referrer, descriptor))
             self._attempt(legacy_signature_tag(self._digest), self._legacy)
+        except _Exhausted:
+            self._truncated = True
+        try:
+            for source, layer in sorted(self._large, key=lambda found: found[1].size):
+                self._attempt(source, partial(self._bundle, source, layer))
         except _Exhausted:
             self._truncated = True
         if not self._items and self._failure is not None:
@@ -134,8 +142,14 @@ class _Collector:
         manifest = self._fetch_manifest(descriptor.digest, descriptor.size)
         for layer, _ in self._layers(manifest):
             if layer.media_type in _BUNDLES:
-                payload = self._fetch_payload(layer)
-                self._items.append(RawSignature(SignatureFormat.BUNDLE, manifest.descriptor.digest, payload))
+                source = manifest.descriptor.digest
+                if SMALL_BUNDLE_BYTES < layer.size <= BUNDLE_BYTES:
+                    self._large.append((source, layer))
+                else:
+                    self._bundle(source, layer)
+
+    def _bundle(self, source: str, layer: Descriptor) -> None:
+        self._items.append(RawSignature(SignatureFormat.BUNDLE, source, self._fetch_payload(layer)))
 
     def _legacy(self) -> None:
         tag = legacy_signature_tag(self._digest)

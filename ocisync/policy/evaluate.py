@@ -1,9 +1,10 @@
 """Judge: policies × evidence × time → one verdict.
 
 Order: deny lists (every write must stop) → usable policies? → each policy in force, winner and floors, must be
-satisfied by enough signatures → mode. A policy is satisfied when `threshold` different authorities each have a
-signature that satisfies everything alone; claims of different signatures are never combined. The next watermark is the
-threshold-th highest sequence among them: fewer than `threshold` stolen keys can neither roll back nor lock out.
+satisfied by enough signatures, and by the attestations that it requires → mode. A policy is satisfied when `threshold`
+different authorities each have a signature that satisfies everything alone; claims of different signatures are never
+combined. The next watermark is the threshold-th highest sequence among them: fewer than `threshold` stolen keys can
+neither roll back nor lock out.
 
 More evidence never turns an allowed artifact into a refused one (deny lists aside), and its order does not matter.
 """
@@ -17,6 +18,7 @@ from datetime import datetime
 from ocisync.model.artifact import Verdict, VerdictReason, VerdictStep
 from ocisync.model.descriptor import CLAIM_REVISION
 from ocisync.model.evidence import Evidence
+from ocisync.policy.attestations import judge_attestations
 from ocisync.policy.counting import Vote, next_watermark, reached
 from ocisync.policy.explain import signing_hint
 from ocisync.policy.requirements import (
@@ -120,8 +122,10 @@ def _one(context: Context, evidence: Sequence[Evidence], truncated: bool) -> Ver
         for authority in item.authorities
     ]
     authorities = reached(votes)
-    steps = tuple(step for item in judged for step in item.steps)
     enough = len(authorities) >= rules.threshold
+    # Where signatures suffice, it explains nothing that an attestation is none.
+    told = [item for item in judged if not enough or item.evidence.predicate is None]
+    steps = tuple(step for item in told for step in item.steps)
     steps += (
         VerdictStep(
             f"policy {rules.name}",
@@ -131,6 +135,13 @@ def _one(context: Context, evidence: Sequence[Evidence], truncated: bool) -> Ver
             + (f": {', '.join(authorities)}" if authorities else ""),
         ),
     )
+    attested = judge_attestations(evidence, context)
+    steps += attested.steps
+    if enough and attested.problem:
+        reason, message = VerdictReason.NO_ATTESTATION, f"signed by {', '.join(authorities)}, but {attested.problem}"
+        if truncated:
+            reason, message = VerdictReason.EVIDENCE_TRUNCATED, f"{message}; there is more evidence than is read"
+        return Verdict(False, reason, message, rules.name, authorities, steps=steps, hint=attested.hint)
     if enough:
         return Verdict(
             True,

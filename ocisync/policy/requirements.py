@@ -96,6 +96,19 @@ def checks(evidence: Evidence, context: Context) -> Iterator[Check]:
     yield _age(evidence, context)
 
 
+def attestation_checks(evidence: Evidence, context: Context) -> Iterator[Check]:
+    """What an attestation must satisfy like a signature: its maker, and the claims that it has.
+
+    The caller has seen that it is one: about exactly our digest, of the wanted type.
+    """
+    yield _signer(evidence, context)
+    yield _format(evidence, context)
+    yield _timestamp(evidence, context)
+    yield _log(evidence, context)
+    yield _repository(evidence, context)
+    yield _expiry(evidence, context)
+
+
 def unix_seconds(text: str) -> int | None:
     """A claim that is a time; None if it is none."""
     return int(text) if _UNIX_SECONDS.match(text) else None

@@ -1,8 +1,7 @@
 """`TrustPolicy` documents as frozen rules.
 
-The same document is a cluster object and a file. Parsing refuses what it does not know at every level, and refuses —
-never ignores — what belongs to the format but is not supported by this version: attestations. An ignored rule would be
-a weaker policy than its author wrote.
+The same document is a cluster object and a file. Parsing refuses what it does not know at every level: an ignored rule
+would be a weaker policy than its author wrote.
 
     match:           [{repository: exact name, or prefix/* on whole path segments}]
     authorities:     [{name, key: {pem: …} | {secretRef: {name}}} | {name, keyless: …}]   see `policy.keyless`
@@ -11,6 +10,7 @@ a weaker policy than its author wrote.
     tagClaim:        Require                      annotations:     {}
     rollback:        {monotonic: Sequence, floor: 0, allow: [], maxAge: unset}
     requireTimestamp, requireTransparencyLog: false   (keyless signatures alone can satisfy them)
+    attestations:    [{predicateType, authorities, where}]   see `policy.predicates`
     deny:            {digests, keys, revisions}   floor: false, onRevoked: Correct, mode: Enforce
 """
 
@@ -31,6 +31,7 @@ from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_VERSION, POLICY_KIND, parse_duration
 from ocisync.policy.fields import Fields
 from ocisync.policy.keyless import Keyless, parse_keyless
+from ocisync.policy.predicates import AttestationRule, parse_attestations
 
 _MATCHES_COUNT = 100
 _AUTHORITIES_COUNT = 32
@@ -145,6 +146,7 @@ class TrustRules:
     remap: tuple[Remap, ...] = ()
     tag_claim: TagClaim = TagClaim.REQUIRE
     annotations: tuple[tuple[str, str], ...] = ()
+    attestations: tuple[AttestationRule, ...] = ()
     rollback: Rollback = NO_ROLLBACK_RULES
     deny: Deny = NO_DENY
     require_timestamp: bool = False
@@ -184,7 +186,6 @@ def parse_policy(document: JsonObject) -> TrustRules:
     if not _NAME.match(name):
         raise InvalidInput("metadata.name: required, a lower-case DNS name")
     spec = Fields(root.raw("spec"), "spec", _SPEC_FIELDS)
-    _refuse_later(spec)
     authorities = _authorities(spec)
     threshold = spec.integer("threshold", None, 1)
     if threshold > len(authorities):
@@ -201,6 +202,7 @@ def parse_policy(document: JsonObject) -> TrustRules:
         remap=tuple(_remap(where, item) for where, item in claim.items("remap", _MATCHES_COUNT)),
         tag_claim=spec.choice("tagClaim", TagClaim, TagClaim.REQUIRE),
         annotations=spec.string_map("annotations"),
+        attestations=parse_attestations(spec, [authority.name for authority in authorities]),
         rollback=_rollback(spec),
         deny=_deny(spec),
         require_timestamp=spec.flag("requireTimestamp"),
@@ -269,13 +271,8 @@ def commit_of(revision: str) -> str:
     return revision.rpartition("@")[2].removeprefix("sha1:").removeprefix("sha256:").removesuffix("-dirty")
 
 
-def _refuse_later(spec: Fields) -> None:
-    for _, _item in spec.items("attestations", _LIST_COUNT):
-        raise spec.fail("attestations", "not supported by this version of ocisync")
-
-
 def _check_reachable(spec: Fields, rules: TrustRules) -> None:
-    """Refuse what no signature could ever satisfy: the proofs are in keyless signatures, which are bundles."""
+    """Refuse what nothing could ever satisfy: the proofs are in keyless signatures, which are bundles."""
     keyless = sum(authority.keyless is not None for authority in rules.authorities)
     for name, wanted in (("requireTimestamp", rules.require_timestamp), ("requireTransparencyLog", rules.require_log)):
         if wanted and keyless < rules.threshold:
@@ -283,6 +280,13 @@ def _check_reachable(spec: Fields, rules: TrustRules) -> None:
             raise spec.fail(name, problem)
     if SignatureFormat.BUNDLE not in rules.formats and len(rules.authorities) - keyless < rules.threshold:
         raise spec.fail("formats", "keyless signatures are bundles; add Bundle")
+    if SignatureFormat.BUNDLE not in rules.formats and rules.attestations:
+        raise spec.fail("formats", "attestations are bundles; add Bundle")
+    identities = {authority.name for authority in rules.authorities if authority.keyless is not None}
+    for index, rule in enumerate(rules.attestations):
+        if (rules.require_timestamp or rules.require_log) and identities.isdisjoint(rule.authorities):
+            problem = "none of them is keyless, and only those can satisfy requireTimestamp and requireTransparencyLog"
+            raise spec.fail(f"attestations[{index}].authorities", problem)
 
 
 def _match(spec: Fields) -> tuple[str, ...]:

@@ -61,7 +61,11 @@ class Envelope:
 
 def make(signer: Signer, digest: str, claims: Mapping[str, str]) -> bytes:
     """Sign `digest` with `claims`; the bundle's JSON bytes."""
-    payload = statement(digest, claims)
+    return make_of(signer, statement(digest, claims))
+
+
+def make_of(signer: Signer, payload: bytes) -> bytes:
+    """Sign a statement; the bundle's JSON bytes."""
     signature = signer.sign(pae(IN_TOTO_PAYLOAD_TYPE, payload))
     document = {
         "mediaType": BUNDLE_V03,
@@ -76,7 +80,9 @@ def make(signer: Signer, digest: str, claims: Mapping[str, str]) -> bytes:
     return _compact(document)
 
 
-def bundle_manifest(bundle: bytes, subject: Descriptor, created: datetime) -> tuple[bytes, Descriptor]:
+def bundle_manifest(
+    bundle: bytes, subject: Descriptor, created: datetime, predicate_type: str = SIGN_PREDICATE
+) -> tuple[bytes, Descriptor]:
     """The referrer manifest for `bundle`, and the descriptor of its layer.
 
     Its config is the empty JSON object, which must be uploaded too (`EMPTY_JSON`).
@@ -89,7 +95,7 @@ def bundle_manifest(bundle: bytes, subject: Descriptor, created: datetime) -> tu
         "layers": [layer.as_dict()],
         "annotations": {
             "dev.sigstore.bundle.content": "dsse-envelope",
-            "dev.sigstore.bundle.predicateType": SIGN_PREDICATE,
+            "dev.sigstore.bundle.predicateType": predicate_type,
             CREATED: format_rfc3339(created),
         },
         "subject": Descriptor(subject.media_type, subject.digest, subject.size).as_dict(),

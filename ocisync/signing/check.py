@@ -50,7 +50,11 @@ def _examine_bundle(
         return replace(found, problem=str(error))
     found = replace(found, subject=signed.subject, predicate_type=signed.predicate_type, claims=signed.claims)
     if signed.predicate_type != SIGN_PREDICATE:
-        return replace(found, problem=f"an attestation ({signed.predicate_type[:200]}), not a signature")
+        # Never without a problem, so that nothing that counts signatures can count it; never with a predicate if it
+        # is about something else.
+        predicate = signed.predicate if signed.subject == digest else None
+        problem = f"an attestation ({signed.predicate_type[:200]}), not a signature"
+        return replace(found, problem=problem, predicate=predicate)
     return _about(found, digest)
 
 

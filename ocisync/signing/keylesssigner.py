@@ -21,6 +21,7 @@ from typing import Any
 
 from ocisync.kit.strictjson import Malformed, parse_json_object
 from ocisync.model.errors import AccessDenied, InvalidInput, OcisyncError, Unavailable, UsageError
+from ocisync.model.evidence import Identity
 from ocisync.model.limits import TRUSTED_ROOT_BYTES
 from ocisync.signing.certificate import read_identity
 from ocisync.signing.keyless import require_library
@@ -123,7 +124,7 @@ class KeylessSigner:
             self._token = IdentityToken(token)
         self._context: Any = None
         self._signer: Any = None
-        self._fingerprint = ""
+        self._identity: Identity | None = None
 
     @property
     def root(self) -> TrustedRoot:
@@ -137,11 +138,32 @@ class KeylessSigner:
         Raises:
             AccessDenied, Unavailable: the certificate authority gave no certificate.
         """
-        self._certify()
-        return self._fingerprint
+        return self.identity.signer
+
+    @property
+    def identity(self) -> Identity:
+        """Who signs, as the certificate says it: without proofs.
+
+        Raises:
+            AccessDenied, Unavailable: the certificate authority gave no certificate.
+        """
+        if self._identity is None:
+            self._certify()
+        if self._identity is None:
+            raise Unavailable("the certificate authority gave no certificate")
+        return self._identity
 
     def make(self, digest: str, claims: Mapping[str, str]) -> bytes:
         """Sign `digest` with `claims`; the bundle's JSON bytes.
+
+        Raises:
+            AccessDenied, Unavailable: one of the services did not do its part.
+        """
+        # The library wants a name in the statement; an empty one is what it writes itself.
+        return self.make_of(statement(digest, claims, name=""))
+
+    def make_of(self, payload: bytes) -> bytes:
+        """Sign a statement; the bundle's JSON bytes.
 
         Raises:
             AccessDenied, Unavailable: one of the services did not do its part.
@@ -150,8 +172,7 @@ class KeylessSigner:
 
         self._certify()
         with _translated("signing"):
-            # The library wants a name in the statement; an empty one is what it writes itself.
-            made = self._signer.sign_dsse(Statement(statement(digest, claims, name="")))
+            made = self._signer.sign_dsse(Statement(payload))
         return json.dumps(json.loads(made.to_json()), separators=(",", ":"), ensure_ascii=False).encode()
 
     def _certify(self) -> None:
@@ -173,7 +194,7 @@ class KeylessSigner:
             signer = Signer(self._token, context)
             der: bytes = signer._signing_cert().public_bytes(Encoding.DER)
         try:
-            self._fingerprint = read_identity(der).signer
+            self._identity = read_identity(der)
         except Malformed as error:
             raise Unavailable(f"the certificate authority's certificate is unusable: {error}") from None
         self._signer = signer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ocisync.kit.strictjson import Malformed, parse_json_object
@@ -26,11 +26,12 @@ _CLAIMS_COUNT = 64
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A parsed statement: the digest it is about, its type, and its claims sorted by name."""
+    """A parsed statement: the digest it is about, its type, its claims sorted by name, and what it says."""
 
     subject: str
     predicate_type: str
     claims: tuple[tuple[str, str], ...]
+    predicate: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def statement(digest: str, claims: Mapping[str, str], *, name: str | None = None) -> bytes:
@@ -42,7 +43,16 @@ def statement(digest: str, claims: Mapping[str, str], *, name: str | None = None
     subject["digest"] = {"sha256": digest_hex(digest)}
     if claims:
         subject["annotations"] = dict(sorted(claims.items()))
-    document = {"_type": STATEMENT_V1, "subject": [subject], "predicateType": SIGN_PREDICATE, "predicate": {}}
+    return _written(subject, SIGN_PREDICATE, {})
+
+
+def attestation(digest: str, predicate_type: str, predicate: Mapping[str, Any], *, name: str) -> bytes:
+    """The bytes to sign for saying `predicate` about `digest`. `name` is where it is, as other tools write it too."""
+    return _written({"name": name, "digest": {"sha256": digest_hex(digest)}}, predicate_type, predicate)
+
+
+def _written(subject: Mapping[str, Any], predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
+    document = {"_type": STATEMENT_V1, "subject": [subject], "predicateType": predicate_type, "predicate": predicate}
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -79,7 +89,11 @@ def parse_statement(payload: bytes) -> Statement:
     digest = f"sha256:{digests['sha256']}"
     if not isinstance(digests["sha256"], str) or not is_digest(digest):
         raise Malformed("subject digest is not a sha256 digest")
-    return Statement(digest, predicate_type, string_map(subject.get("annotations"), "annotation"))
+    predicate = document.get("predicate")
+    if predicate is not None and not isinstance(predicate, dict):
+        raise Malformed("the predicate is no object")
+    claims = string_map(subject.get("annotations"), "annotation")
+    return Statement(digest, predicate_type, claims, predicate or {})
 
 
 def string_map(value: Any, what: str) -> tuple[tuple[str, str], ...]:

@@ -126,18 +126,6 @@ def test_a_wrong_value_is_refused(problem: str, changes: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    ("field", "changes"),
-    [
-        ("spec.attestations", {"attestations": [{"predicateType": "x"}]}),
-    ],
-)
-def test_what_is_not_supported_yet_is_refused_and_never_ignored(field: str, changes: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        parse_policy(policy(**changes))
-    assert refused.value.message == f"{field}: not supported by this version of ocisync"
-
-
-@pytest.mark.parametrize(
     "change",
     [{"apiVersion": "ocisync.dev/v1"}, {"kind": "Trust"}, {"metadata": {}}, {"spec": None}, {"spec": []}, {"sepc": {}}],
     ids=str,
