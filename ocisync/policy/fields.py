@@ -2,33 +2,75 @@
 
 The API server keeps unknown fields of policies on purpose: pruned silently, a typo would weaken a policy. Here they
 are found and refused.
+
+The first problem is raised. With a list to write to, problems are written there instead and reading goes on with a
+neutral value, so that a person is told all of them at once; what was read then is good for nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from ocisync.model.errors import InvalidInput
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_Read = TypeVar("_Read")
 _TEXT_CHARS = 4_096  # a PEM key has the longest value: RSA-8192 is about 1,500 characters
 
 
 class Fields:
-    """One JSON object of the document at `where`. Reading a field of the wrong type raises `InvalidInput`."""
+    """One JSON object of the document at `where`. Reading a field of the wrong type raises `InvalidInput`.
 
-    def __init__(self, value: object, where: str, known: tuple[str, ...]) -> None:
-        if not isinstance(value, Mapping):
-            raise InvalidInput(f"{where}: expected an object, found {_kind(value)}")
-        unknown = sorted(str(name) for name in set(value) - set(known))
-        if unknown:
-            raise InvalidInput(
-                f"{where}.{unknown[0][:60]}: unknown field", hint=f"known fields of {where}: {', '.join(known)}"
-            )
-        self._value: Mapping[str, Any] = value
+    Args:
+        value: the object.
+        where: its path.
+        known: names of fields that it may have.
+        problems: takes the problems instead of raising them.
+    """
+
+    def __init__(
+        self, value: object, where: str, known: tuple[str, ...], problems: list[InvalidInput] | None = None
+    ) -> None:
         self.where = where
+        self._problems = problems
+        self._value: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        if not isinstance(value, Mapping):
+            self.refuse(InvalidInput(f"{where}: expected an object, found {_kind(value)}"))
+        for name in sorted(str(name) for name in set(self._value) - set(known)):
+            hint = f"known fields of {where}: {', '.join(known)}"
+            self.refuse(InvalidInput(f"{where}.{name[:60]}: unknown field", hint=hint))
+
+    def refuse(self, error: InvalidInput) -> None:
+        """Raise a problem, or write it down if all are wanted; one for each path, since others follow from it."""
+        if self._problems is None:
+            raise error
+        path = error.message.partition(": ")[0]
+        if all(path != known.message.partition(": ")[0] for known in self._problems):
+            self._problems.append(error)
+
+    def attempt(self, read: Callable[[], _Read], otherwise: _Read) -> _Read:
+        """What `read` returns; `otherwise` if it raised a problem that was written down."""
+        try:
+            return read()
+        except InvalidInput as error:
+            self.refuse(error)
+            return otherwise
+
+    def each(self, name: str, maximum: int, read: Callable[[str, object], _Read]) -> tuple[_Read, ...]:
+        """The items of a list, each read from its path and value; those with written-down problems are left out."""
+        found: list[_Read] = []
+        for where, item in self.items(name, maximum):
+            try:
+                found.append(read(where, item))
+            except InvalidInput as error:
+                self.refuse(error)
+        return tuple(found)
+
+    def below(self, where: str, value: object, known: tuple[str, ...]) -> Fields:
+        """An object inside of this one, for example an item of a list."""
+        return Fields(value, where, known, self._problems)
 
     def has(self, name: str) -> bool:
         """Tell whether the field is there, with whatever value."""
@@ -46,25 +88,31 @@ class Fields:
         """A string; without a default it is required and not empty."""
         value = self._value.get(name, default)
         if value is None or (value == "" and default is None):
-            raise self.fail(name, "required")
+            self.refuse(self.fail(name, "required"))
+            return ""
         if not isinstance(value, str) or len(value) > _TEXT_CHARS:
-            raise self.fail(name, f"expected a string, found {_kind(value)}")
+            self.refuse(self.fail(name, f"expected a string, found {_kind(value)}"))
+            return ""
         return value
 
     def flag(self, name: str) -> bool:
         """A boolean, false if missing."""
         value = self._value.get(name, False)
         if not isinstance(value, bool):
-            raise self.fail(name, f"expected true or false, found {_kind(value)}")
+            self.refuse(self.fail(name, f"expected true or false, found {_kind(value)}"))
+            return False
         return value
 
     def integer(self, name: str, default: int | None, minimum: int) -> int:
         """An integer of at least `minimum`; required without a default."""
         value = self._value.get(name, default)
         if value is None:
-            raise self.fail(name, "required")
+            self.refuse(self.fail(name, "required"))
+            return minimum
         if type(value) is not int or not minimum <= value < 2**53:
-            raise self.fail(name, f"expected a whole number of at least {minimum}, found {str(value)[:40]!r}")
+            problem = f"expected a whole number of at least {minimum}, found {str(value)[:40]!r}"
+            self.refuse(self.fail(name, problem))
+            return minimum
         return value
 
     def choice(self, name: str, options: type[_Choice], default: _Choice) -> _Choice:
@@ -74,40 +122,47 @@ class Fields:
             return options(value)
         except ValueError:
             known = " | ".join(options)
-            raise self.fail(name, f"{value[:40]!r} is none of {known}") from None
+            self.refuse(self.fail(name, f"{value[:40]!r} is none of {known}"))
+            return default
 
     def items(self, name: str, maximum: int) -> Iterator[tuple[str, object]]:
         """The items of a list, each with its path; none if the field is missing."""
         value = self._value.get(name, [])
         if not isinstance(value, list):
-            raise self.fail(name, f"expected a list, found {_kind(value)}")
+            self.refuse(self.fail(name, f"expected a list, found {_kind(value)}"))
+            return
         if len(value) > maximum:
-            raise self.fail(name, f"{len(value)} items, at most {maximum} are allowed")
-        for index, item in enumerate(value):
+            self.refuse(self.fail(name, f"{len(value)} items, at most {maximum} are allowed"))
+        for index, item in enumerate(value[:maximum]):
             yield f"{self.where}.{name}[{index}]", item
 
     def texts(self, name: str, maximum: int) -> tuple[tuple[str, str], ...]:
         """A list of non-empty strings, each with its path."""
         out = []
         for where, item in self.items(name, maximum):
-            if not isinstance(item, str) or not 0 < len(item) <= _TEXT_CHARS:
-                raise InvalidInput(f"{where}: expected a string, found {_kind(item)}")
-            out.append((where, item))
+            if isinstance(item, str) and 0 < len(item) <= _TEXT_CHARS:
+                out.append((where, item))
+            else:
+                self.refuse(InvalidInput(f"{where}: expected a string, found {_kind(item)}"))
         return tuple(out)
 
     def child(self, name: str, known: tuple[str, ...]) -> Fields:
         """An object below; empty if it is missing."""
-        return Fields(self._value.get(name, {}), f"{self.where}.{name}", known)
+        return self.below(f"{self.where}.{name}", self._value.get(name, {}), known)
 
     def string_map(self, name: str) -> tuple[tuple[str, str], ...]:
         """A map of strings, sorted; empty if it is missing."""
         value = self._value.get(name, {})
         if not isinstance(value, Mapping):
-            raise self.fail(name, f"expected an object, found {_kind(value)}")
+            self.refuse(self.fail(name, f"expected an object, found {_kind(value)}"))
+            return ()
+        out = []
         for key, text in value.items():
-            if not isinstance(key, str) or not isinstance(text, str):
-                raise self.fail(f"{name}.{str(key)[:60]}", f"expected a string, found {_kind(text)}")
-        return tuple(sorted(value.items()))
+            if isinstance(key, str) and isinstance(text, str):
+                out.append((key, text))
+            else:
+                self.refuse(self.fail(f"{name}.{str(key)[:60]}", f"expected a string, found {_kind(text)}"))
+        return tuple(sorted(out))
 
 
 def _kind(value: object) -> str:
