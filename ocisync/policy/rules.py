@@ -36,6 +36,7 @@ from ocisync.policy.predicates import AttestationRule, parse_attestations
 _MATCHES_COUNT = 100
 _AUTHORITIES_COUNT = 32
 _LIST_COUNT = 1_000
+_REMAP_FIELDS = ("signed", "here")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _SPEC_FIELDS = (
@@ -179,30 +180,42 @@ def parse_policy(document: JsonObject) -> TrustRules:
     Raises:
         InvalidInput: naming the path of the field that is wrong, unknown or not supported by this version.
     """
+    return _parse(document, None)
+
+
+def problems_of(document: JsonObject) -> tuple[InvalidInput, ...]:
+    """All problems for which `parse_policy` would refuse a document; each message begins with the path of a field."""
+    problems: list[InvalidInput] = []
+    try:
+        _parse(document, problems)
+    except InvalidInput as error:
+        problems.append(error)
+    return tuple(problems)
+
+
+def _parse(document: JsonObject, problems: list[InvalidInput] | None) -> TrustRules:
     name = policy_name(document)
-    root = Fields(document, "policy", ("apiVersion", "kind", "metadata", "spec", "status"))
+    root = Fields(document, "policy", ("apiVersion", "kind", "metadata", "spec", "status"), problems)
     if root.raw("apiVersion") != API_VERSION or root.raw("kind") != POLICY_KIND:
         raise InvalidInput(f"policy: expected kind {POLICY_KIND} of {API_VERSION}")
     if not _NAME.match(name):
-        raise InvalidInput("metadata.name: required, a lower-case DNS name")
-    spec = Fields(root.raw("spec"), "spec", _SPEC_FIELDS)
-    authorities = _authorities(spec)
-    threshold = spec.integer("threshold", None, 1)
-    if threshold > len(authorities):
-        raise spec.fail("threshold", f"{threshold} of {len(authorities)} authorities can never be reached")
+        root.refuse(InvalidInput("metadata.name: required, a lower-case DNS name"))
+    spec = root.below("spec", root.raw("spec"), _SPEC_FIELDS)
+    nobody: tuple[Authority, ...] = ()
+    authorities = spec.attempt(lambda: _authorities(spec), nobody)
     claim = spec.child("repositoryClaim", ("mode", "remap"))
     rules = TrustRules(
         name=name,
-        match=_match(spec),
         authorities=authorities,
-        threshold=threshold,
+        threshold=spec.integer("threshold", None, 1),
+        match=spec.attempt(lambda: _match(spec), ()),
         floor=spec.flag("floor"),
-        formats=_formats(spec),
+        formats=spec.attempt(lambda: _formats(spec), ()),
         repository_claim=claim.choice("mode", RepositoryClaim, RepositoryClaim.REQUIRE),
-        remap=tuple(_remap(where, item) for where, item in claim.items("remap", _MATCHES_COUNT)),
+        remap=claim.each("remap", _MATCHES_COUNT, lambda where, item: _remap(claim.below(where, item, _REMAP_FIELDS))),
         tag_claim=spec.choice("tagClaim", TagClaim, TagClaim.REQUIRE),
         annotations=spec.string_map("annotations"),
-        attestations=parse_attestations(spec, [authority.name for authority in authorities]),
+        attestations=spec.attempt(lambda: parse_attestations(spec, [item.name for item in authorities]), ()),
         rollback=_rollback(spec),
         deny=_deny(spec),
         require_timestamp=spec.flag("requireTimestamp"),
@@ -211,8 +224,9 @@ def parse_policy(document: JsonObject) -> TrustRules:
         mode=spec.choice("mode", Mode, Mode.ENFORCE),
     )
     if rules.floor and rules.mode is Mode.WARN:
-        raise spec.fail("mode", "Warn contradicts floor: true")
-    _check_reachable(spec, rules)
+        spec.refuse(spec.fail("mode", "Warn contradicts floor: true"))
+    if not problems:  # what was left out would be missing here
+        _check_reachable(spec, rules)
     return rules
 
 
@@ -273,32 +287,39 @@ def commit_of(revision: str) -> str:
 
 def _check_reachable(spec: Fields, rules: TrustRules) -> None:
     """Refuse what nothing could ever satisfy: the proofs are in keyless signatures, which are bundles."""
+    if rules.threshold > len(rules.authorities):
+        problem = f"{rules.threshold} of {len(rules.authorities)} authorities can never be reached"
+        spec.refuse(spec.fail("threshold", problem))
     keyless = sum(authority.keyless is not None for authority in rules.authorities)
     for name, wanted in (("requireTimestamp", rules.require_timestamp), ("requireTransparencyLog", rules.require_log)):
         if wanted and keyless < rules.threshold:
             problem = f"{rules.threshold} authorities are required, and only {keyless} can satisfy it: the keyless ones"
-            raise spec.fail(name, problem)
+            spec.refuse(spec.fail(name, problem))
     if SignatureFormat.BUNDLE not in rules.formats and len(rules.authorities) - keyless < rules.threshold:
-        raise spec.fail("formats", "keyless signatures are bundles; add Bundle")
+        spec.refuse(spec.fail("formats", "keyless signatures are bundles; add Bundle"))
     if SignatureFormat.BUNDLE not in rules.formats and rules.attestations:
-        raise spec.fail("formats", "attestations are bundles; add Bundle")
+        spec.refuse(spec.fail("formats", "attestations are bundles; add Bundle"))
     identities = {authority.name for authority in rules.authorities if authority.keyless is not None}
     for index, rule in enumerate(rules.attestations):
         if (rules.require_timestamp or rules.require_log) and identities.isdisjoint(rule.authorities):
             problem = "none of them is keyless, and only those can satisfy requireTimestamp and requireTransparencyLog"
-            raise spec.fail(f"attestations[{index}].authorities", problem)
+            spec.refuse(spec.fail(f"attestations[{index}].authorities", problem))
 
 
 def _match(spec: Fields) -> tuple[str, ...]:
-    patterns: list[str] = []
-    for where, item in spec.items("match", _MATCHES_COUNT):
-        pattern = Fields(item, where, ("repository",)).text("repository")
-        patterns.append(_repository(pattern.removesuffix("/*"), f"{where}.repository") + pattern[_stem(pattern) :])
-    if not patterns:
+    patterns = spec.each(
+        "match", _MATCHES_COUNT, lambda where, item: _pattern(spec.below(where, item, ("repository",)))
+    )
+    if not spec.raw("match"):
         raise spec.fail("match", "required: at least one {repository: …}")
     if len(set(patterns)) != len(patterns):
         raise spec.fail("match", "the same pattern twice")
-    return tuple(patterns)
+    return patterns
+
+
+def _pattern(fields: Fields) -> str:
+    pattern = fields.text("repository")
+    return _repository(pattern.removesuffix("/*"), f"{fields.where}.repository") + pattern[_stem(pattern) :]
 
 
 def _stem(pattern: str) -> int:
@@ -321,8 +342,9 @@ def _repository(name: str, where: str) -> str:
 
 
 def _authorities(spec: Fields) -> tuple[Authority, ...]:
-    found = tuple(_authority(where, item) for where, item in spec.items("authorities", _AUTHORITIES_COUNT))
-    if not found:
+    known = ("name", "key", "keyless")
+    found = spec.each("authorities", _AUTHORITIES_COUNT, lambda at, item: _authority(spec.below(at, item, known)))
+    if not spec.raw("authorities"):
         raise spec.fail("authorities", "required: at least one authority")
     names = [authority.name for authority in found]
     for name in names:
@@ -331,17 +353,16 @@ def _authorities(spec: Fields) -> tuple[Authority, ...]:
     return found
 
 
-def _authority(where: str, item: object) -> Authority:
-    fields = Fields(item, where, ("name", "key", "keyless"))
+def _authority(fields: Fields) -> Authority:
     name = fields.text("name")
     if fields.has("keyless") == fields.has("key"):
-        raise InvalidInput(f"{where}: set exactly one of key, keyless")
+        raise InvalidInput(f"{fields.where}: set exactly one of key, keyless")
     if fields.has("keyless"):
         known = ("issuer", "subject", "subjectGlob", "claims", "trustedRootRef")
         return Authority(name, keyless=parse_keyless(fields.child("keyless", known)))
-    key = Fields(fields.raw("key"), f"{where}.key", ("pem", "secretRef"))
+    key = fields.below(f"{fields.where}.key", fields.raw("key"), ("pem", "secretRef"))
     if key.has("pem") == key.has("secretRef"):
-        raise InvalidInput(f"{where}.key: set exactly one of pem, secretRef")
+        raise InvalidInput(f"{key.where}: set exactly one of pem, secretRef")
     if key.has("pem"):
         return Authority(name, pem=key.text("pem"))
     return Authority(name, secret=key.child("secretRef", ("name",)).text("name"))
@@ -355,44 +376,47 @@ def _formats(spec: Fields) -> tuple[SignatureFormat, ...]:
         try:
             found.append(SignatureFormat(text))
         except ValueError:
-            raise InvalidInput(f"{where}: {text[:40]!r} is none of {' | '.join(SignatureFormat)}") from None
-    if not found:
+            spec.refuse(InvalidInput(f"{where}: {text[:40]!r} is none of {' | '.join(SignatureFormat)}"))
+    if not spec.raw("formats"):
         raise spec.fail("formats", "an empty list would accept nothing")
     return tuple(sorted(set(found)))
 
 
-def _remap(where: str, item: object) -> Remap:
-    fields = Fields(item, where, ("signed", "here"))
+def _remap(fields: Fields) -> Remap:
     return Remap(
-        signed=_repository(fields.text("signed"), f"{where}.signed"),
-        here=_repository(fields.text("here"), f"{where}.here"),
+        signed=_repository(fields.text("signed"), f"{fields.where}.signed"),
+        here=_repository(fields.text("here"), f"{fields.where}.here"),
     )
 
 
 def _rollback(spec: Fields) -> Rollback:
     fields = spec.child("rollback", ("monotonic", "floor", "allow", "maxAge"))
     fields.choice("monotonic", Monotonic, Monotonic.SEQUENCE)
-    max_age_s = 0.0
-    if fields.has("maxAge"):
-        max_age_s = parse_duration(fields.text("maxAge"), f"{fields.where}.maxAge")
-        if max_age_s <= 0:
-            raise fields.fail("maxAge", "must be longer than nothing; leave it out to accept any age")
+    known = ("digest", "until")
     return Rollback(
         floor=fields.integer("floor", 0, 0),
-        allow=tuple(_allowance(where, item) for where, item in fields.items("allow", _LIST_COUNT)),
-        max_age_s=max_age_s,
+        allow=fields.each("allow", _LIST_COUNT, lambda where, item: _allowance(fields.below(where, item, known))),
+        max_age_s=fields.attempt(lambda: _max_age(fields), 0.0),
     )
 
 
-def _allowance(where: str, item: object) -> Allowance:
-    fields = Fields(item, where, ("digest", "until"))
+def _max_age(fields: Fields) -> float:
+    if not fields.has("maxAge"):
+        return 0.0
+    max_age_s = parse_duration(fields.text("maxAge"), f"{fields.where}.maxAge")
+    if max_age_s <= 0:
+        raise fields.fail("maxAge", "must be longer than nothing; leave it out to accept any age")
+    return max_age_s
+
+
+def _allowance(fields: Fields) -> Allowance:
     digest = fields.text("digest")
     try:
         until = parse_rfc3339(fields.text("until"))
     except OverflowError:  # year 1 or 9999 with an offset that leaves the calendar
         until = None
     if not is_digest(digest):
-        raise fields.fail("digest", "not a sha256 digest")
+        fields.refuse(fields.fail("digest", "not a sha256 digest"))
     if until is None:
         raise fields.fail("until", "not a time like 2026-12-01T00:00:00Z")
     return Allowance(digest, until)
@@ -403,12 +427,15 @@ def _deny(spec: Fields) -> Deny:
     digests, keys = fields.texts("digests", _LIST_COUNT), fields.texts("keys", _LIST_COUNT)
     for where, text in digests + keys:
         if not is_digest(text):
-            raise InvalidInput(f"{where}: expected sha256: and 64 lower-case hex characters, found {text[:100]!r}")
+            problem = f"{where}: expected sha256: and 64 lower-case hex characters, found {text[:100]!r}"
+            fields.refuse(InvalidInput(problem))
     revisions = fields.texts("revisions", _LIST_COUNT)
     for where, text in revisions:
         if not _COMMIT.match(commit_of(text)):
-            raise InvalidInput(
-                f"{where}: {text[:100]!r} names no commit", hint="write <ref>@sha1:<40 hex> or the bare commit"
+            fields.refuse(
+                InvalidInput(
+                    f"{where}: {text[:100]!r} names no commit", hint="write <ref>@sha1:<40 hex> or the bare commit"
+                )
             )
     return Deny(
         tuple(text for _, text in digests), tuple(text for _, text in keys), tuple(text for _, text in revisions)
