@@ -112,7 +112,7 @@ def bench(sandbox_registry: Registry, server: PushServer, key_file: Path, tmp_pa
     ],
     ids=lambda value: value.replace(TOKEN, "TOKEN") if isinstance(value, str) else "",
 )
-def test_a_token_in_the_clone_s_remote_is_in_no_uploaded_byte(bench: Bench, url: str, source: str) -> None:
+def test_t32_a_token_in_the_clone_s_remote_is_in_no_uploaded_byte(bench: Bench, url: str, source: str) -> None:
     bench.git.git("remote", "add", "origin", url)
     ended = bench.push()
     assert ended.exit_code == 0, ended.err
@@ -122,14 +122,14 @@ def test_a_token_in_the_clone_s_remote_is_in_no_uploaded_byte(bench: Bench, url:
         assert source.encode() in bench.tap.sent(), "the repository is named"
 
 
-def test_a_percent_encoded_token_is_in_no_uploaded_byte(bench: Bench) -> None:
+def test_t32_a_percent_encoded_token_is_in_no_uploaded_byte(bench: Bench) -> None:
     bench.git.git("remote", "add", "origin", f"https://ci:{quote(ODD_TOKEN, safe='')}@git.example/acme/shop.git")
     ended = bench.push()
     assert ended.exit_code == 0, ended.err
     bench.assert_unseen(ended, ODD_TOKEN)
 
 
-def test_what_a_checkout_action_writes_into_the_configuration_is_in_no_uploaded_byte(bench: Bench) -> None:
+def test_t32_what_a_checkout_action_writes_into_the_configuration_is_in_no_uploaded_byte(bench: Bench) -> None:
     header = f"AUTHORIZATION: basic {base64.b64encode(f'x-access-token:{TOKEN}'.encode()).decode()}"
     bench.git.git("config", "http.https://git.example/.extraheader", header)
     bench.git.git("config", f"url.https://x:{TOKEN}@git.example/.insteadOf", "https://git.example/")
@@ -199,7 +199,7 @@ CI_SYSTEMS = {
 
 
 @pytest.mark.parametrize("system", CI_SYSTEMS)
-def test_a_token_in_ci_variables_is_in_no_uploaded_byte(bench: Bench, system: str) -> None:
+def test_t32_a_token_in_ci_variables_is_in_no_uploaded_byte(bench: Bench, system: str) -> None:
     commit = bench.git.git("rev-parse", "HEAD")
     environ = {name: value.format(commit=commit, token=TOKEN) for name, value in CI_SYSTEMS[system].items()}
     ended = bench.push(environ, "-o", "json")
@@ -209,14 +209,14 @@ def test_a_token_in_ci_variables_is_in_no_uploaded_byte(bench: Bench, system: st
     assert b"https://git.example/acme/shop" in bench.tap.sent(), "the variables were read"
 
 
-def test_a_token_in_the_source_that_was_typed_is_cut_off(bench: Bench) -> None:
+def test_t32_a_token_in_the_source_that_was_typed_is_cut_off(bench: Bench) -> None:
     ended = bench.push(None, "--source", f"https://ci:{TOKEN}@git.example/acme/shop.git")
     assert ended.exit_code == 0, ended.err
     bench.assert_unseen(ended)
     assert b"https://git.example/acme/shop" in bench.tap.sent()
 
 
-def test_a_registry_password_is_sent_to_the_registry_as_a_login_only(bench: Bench) -> None:
+def test_t32_a_registry_password_is_sent_to_the_registry_as_a_login_only(bench: Bench) -> None:
     ended = bench.push({"OCISYNC_CREDS": f"ci:{TOKEN}"})
     assert ended.exit_code == 0, ended.err
     assert TOKEN not in ended.out + ended.err
@@ -237,13 +237,13 @@ def test_a_registry_password_is_sent_to_the_registry_as_a_login_only(bench: Benc
     ],
     ids=lambda flags: " ".join(flags).replace(TOKEN, "TOKEN"),
 )
-def test_a_token_in_a_flag_that_is_refused_is_not_repeated(bench: Bench, flags: tuple[str, ...]) -> None:
+def test_t32_a_token_in_a_flag_that_is_refused_is_not_repeated(bench: Bench, flags: tuple[str, ...]) -> None:
     ended = bench.push(None, *flags)
     assert ended.exit_code == 2
     bench.assert_unseen(ended)
 
 
-def test_a_token_in_the_url_that_git_fails_to_fetch_from_is_not_printed(bench: Bench, tmp_path: Path) -> None:
+def test_t32_a_token_in_the_url_that_git_fails_to_fetch_from_is_not_printed(bench: Bench, tmp_path: Path) -> None:
     bench.git.git("config", "uploadpack.allowFilter", "true")
     first = bench.git.git("rev-parse", "HEAD")
     bench.git.commit({"a.yaml": MANIFEST.replace("name: a", "name: b")}, at=COMMITTED)
