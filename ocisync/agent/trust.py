@@ -18,6 +18,7 @@ from typing import Any
 from ocisync.agent.conditions import read_conditions
 from ocisync.agent.metrics import Metrics
 from ocisync.agent.status import merge_patch
+from ocisync.agent.trustaudit import State, TrustRecord, key_item, policy_item, root_item
 from ocisync.cluster.client import MERGE_PATCH, Cluster, segment
 from ocisync.cluster.watch import GroupKind
 from ocisync.flows.memory import Trust
@@ -59,6 +60,7 @@ class TrustBoard:
         self._problems: dict[GroupKind, str] = {}
         self._moved = 1
         self._trust = Trust(TrustSet((), ()), 0)
+        self._record = TrustRecord(cluster, namespace)
 
     @property
     def secrets_path(self) -> str:
@@ -91,7 +93,10 @@ class TrustBoard:
             with self._lock:
                 moved, documents = self._moved, list(self._policies.values())
             if moved != self._trust.version:
-                loaded = load_policies(documents, self._read_secret, self._read_root)
+                loaded, state = self._load(documents)
+                told = self._record.update(state)
+                if told:
+                    self._metrics.count("ocisync_trust_changes_total", told)
                 self._trust = Trust(loaded, moved)
                 _LOG.info(
                     "trust policies loaded",
@@ -100,6 +105,24 @@ class TrustBoard:
                     roots=[root.fingerprint for root in loaded.roots],
                 )
             return self._trust
+
+    def _load(self, documents: list[JsonObject]) -> tuple[TrustSet, State]:
+        """Policies with what they name, and the same as hashes, for the audit trail."""
+        state: State = {f"policy/{policy['metadata']['name']}": policy_item(policy) for policy in documents}
+
+        def key(name: str) -> Mapping[str, bytes] | None:
+            data = self._read_secret(name)
+            if (item := key_item(data)) is not None:
+                state[f"key/{name}"] = item
+            return data
+
+        def root(name: str) -> Mapping[str, bytes] | None:
+            data = self._read_root(name)
+            if (item := root_item(data)) is not None:
+                state[f"root/{name}"] = item
+            return data
+
+        return load_policies(documents, key, root), state
 
     def write_statuses(self) -> None:
         """Tell each policy whether it can be used.

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import random
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from ocisync.cluster.normalise import applyset_id
 from ocisync.flows.memory import Memory, Ports
 from ocisync.flows.outcome import Done, Facts, Failed, Outcome, Reason, Stalled, Waiting
 from ocisync.flows.reconcile import reconcile
+from ocisync.flows.refusal import failed_rule, refusal_text
 from ocisync.flows.teardown import tear_down
 from ocisync.kit.backoff import jittered
 from ocisync.kit.log import logger
@@ -38,6 +40,7 @@ _LOG = logger("sync")
 
 POLICIES_KEY = "@policies"
 _UNSIGNED_QUIET_S = 60.0  # CI pushes first and signs a moment later: no alarm for that
+_SECONDS = re.compile(r"\b[0-9]+ s\b")
 _DIGEST_LOOK_S = 600.0
 _STATUS_RETRY_S = 2.0
 _RETRY_BASE_S, _RETRY_CAP_S = 5.0, 300.0
@@ -239,6 +242,9 @@ class Workshop:
         state.ready = isinstance(outcome, Done)
         metrics.count("ocisync_reconcile_total", sync=key, outcome=type(outcome).__name__)
         metrics.gauge("ocisync_ready", int(state.ready), sync=key)
+        if facts.verdict is not None:
+            metrics.gauge("ocisync_verified", int(facts.verdict.allowed), sync=key)
+            metrics.gauge("ocisync_distrusted", int(facts.verdict.distrusted), sync=key)
         metrics.gauge("ocisync_suspended", int(spec.suspend), sync=key)
         metrics.gauge("ocisync_objects", facts.objects, sync=key)
         metrics.gauge("ocisync_objects_ready", facts.health.ready, sync=key)
@@ -262,11 +268,19 @@ class Workshop:
             _LOG.info("applied", sync=spec.key, **_names(facts), changes=str(facts.changes), objects=facts.objects)
             self._desk.record(Note(spec.key, _subject(spec), "Applied", f"applied {name}: {facts.changes}"))
         digest = facts.attempted.digest if facts.attempted else ""
-        said = (type(outcome).__name__, outcome.reason, digest, "" if isinstance(outcome, Waiting) else outcome.message)
+        news = "" if isinstance(outcome, Waiting) else _SECONDS.sub("", outcome.message)  # an age moves on by itself
+        said = (type(outcome).__name__, outcome.reason, digest, news)
         if said == state.told or self._too_early(state, outcome):
             return
         before, state.told = state.told, said
-        line = {"sync": spec.key, "reason": outcome.reason, **_names(facts), "text": outcome.message}
+        line: dict[str, object] = {
+            "sync": spec.key, "reason": outcome.reason, **_names(facts), "text": outcome.message
+        }  # fmt: skip
+        text, verdict = outcome.message, facts.verdict
+        if verdict is not None and not verdict.allowed and outcome.reason == verdict.reason.value:
+            line |= {"rule": failed_rule(verdict), "signers": verdict.found, "fix": verdict.hint}
+            text = refusal_text(verdict, digest)
+            self._desk.metrics.count("ocisync_refused_total", sync=spec.key, reason=verdict.reason.value)
         match outcome:
             case Done():
                 if before[:3] != said[:3]:
@@ -280,7 +294,7 @@ class Workshop:
                 self._desk.record(Note(spec.key, _subject(spec), outcome.reason, outcome.message))
             case Stalled():
                 _LOG.warning("stalled", **line)
-                self._desk.record(Note(spec.key, _subject(spec), outcome.reason, outcome.message, warning=True))
+                self._desk.record(Note(spec.key, _subject(spec), outcome.reason, text, warning=True))
             case Failed():
                 _LOG.warning("failed, tried again", **line)
                 self._desk.record(Note(spec.key, _subject(spec), outcome.reason, outcome.message, warning=True))

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from ocisync.flows.refusal import signers_found
 from ocisync.flows.trust import TrustSet
 from ocisync.model.artifact import ArtifactManifest, Unverified, Verdict, VerdictReason, VerdictStep, Verified
 from ocisync.model.descriptor import REVISION, Descriptor
@@ -209,7 +210,8 @@ def _judge_manifest(
     keys, roots = trust.keys_for(request.repository), trust.roots_for(request.repository)
     examined = tuple(examine(item, keys, descriptor.digest, roots) for item in evidence.items)
     verdict = _judge(examined, trust, request, descriptor.digest, now, manifest, truncated=evidence.truncated)
-    verdict = _with_problems(verdict, evidence.problems)
+    found = signers_found(examined, trust.select(request.repository))
+    verdict = replace(_with_problems(verdict, evidence.problems), found=found)
     return Judgement(verdict, Unverified(request.repository, request.tag, manifest), evidence, examined)
 
 

@@ -58,6 +58,7 @@ class Verdict:
         sequence: the threshold-th highest signed sequence (unix seconds), the next watermark; 0 if none was signed.
         revision: the signed revision claim; empty if none.
         distrusted: an explicit deny list matched: every write must stop, not only new digests.
+        found: who had signed, as far as it was proven; filled in where evidence was judged.
     """
 
     allowed: bool
@@ -70,6 +71,7 @@ class Verdict:
     steps: tuple[VerdictStep, ...] = ()
     hint: str = ""
     distrusted: bool = False
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
