@@ -23,6 +23,7 @@ from ocisync.model.errors import ExitCode, Interrupted, OcisyncError
 COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("push", "Publish a commit's manifests as one signed artifact."),
     "sign": ("sign", "Sign an artifact that is in the registry already."),
+    "attest": ("attest", "Attest something of an artifact: an SBOM, a scan, a report."),
     "validate": ("validate", "Check manifests as push checks them, offline."),
     "verify": ("verify", "Check an artifact's signatures against keys or a policy."),
     "inspect": ("inspect", "Show what an artifact is, where it came from and who signed it."),

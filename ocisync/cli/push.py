@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ocisync import __version__
 from ocisync.cli import jobsummary, keylessflags, output, pushwatch, renderflags, schemaflags, secrets, sourceflags
 from ocisync.cli.clock import SystemClock
-from ocisync.cli.options import common_options, output_option, registry_options
+from ocisync.cli.options import common_options, environment, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, typed
 from ocisync.cli.pushwatch import WatchFlags, watch_options
 from ocisync.cli.schemaflags import schema_options
@@ -64,6 +65,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 )
 @click.option("--claim", "claims", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Claim to be signed.")
 @click.option("--expires", default="", metavar="DURATION", help="Let the signature end after a time like 720h.")
+@click.option("--provenance", is_flag=True, help="Attest from which commit, how and by whom it was made (SLSA v1).")
 @source_options
 @click.option(
     "--allow-plain-secret",
@@ -97,6 +99,7 @@ def command(
     annotations: dict[str, str],
     claims: dict[str, str],
     expires: str,
+    provenance: bool,
     plain_secrets: tuple[str, ...],
     profile: str,
     force_tag: bool,
@@ -117,7 +120,7 @@ def command(
     Examples:
       ocisync push deploy/production oci://registry.example/shop:1.4.0 --sign-key release.key
       ocisync push oci://ghcr.io/acme/shop:staging --sign-key env://RELEASE_KEY -o json
-      ocisync push deploy oci://ghcr.io/acme/shop:1.4.0 --keyless
+      ocisync push deploy oci://ghcr.io/acme/shop:1.4.0 --keyless --provenance
       ocisync push deploy oci://registry.example/shop:1.4.0 oci://registry.example/shop:production --sign-key k
       ocisync push deploy oci://registry.example/shop:1.4.0 --render auto --pin-images --sign-key release.key
       helm template shop ./chart | ocisync push - oci://localhost:5000/shop:dev --revision local --sign-key dev.key
@@ -132,7 +135,10 @@ def command(
     if keyless.keyless and (legacy_signature or watch.watch):
         what = "--legacy-signature" if legacy_signature else "--watch"
         raise UsageError(f"--keyless excludes {what}", hint=f"leave one of them out, or sign with a key for {what}")
-    path, targets = _targets(arguments, stands_for, signed=bool(key_files) or keyless.keyless or watch.watch)
+    signed = bool(key_files) or keyless.keyless
+    if provenance and not signed:
+        raise UsageError("provenance is worth what its signature is", hint="add --sign-key FILE or --keyless")
+    path, targets = _targets(arguments, stands_for, signed=signed or watch.watch)
     source_flags = sourceflags.taken_from(rest)
     source_flags["render"] = renderflags.render_taken_from(rest, rest["kubernetes_version"])
     schema = schemaflags.taken_from(rest)
@@ -144,6 +150,7 @@ def command(
         "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
         "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
         "schema": schema, "pin": pin, "if_changed": if_changed, "dry_run": dry_run,
+        "provenance": environment() if provenance else None, "version": __version__,
     })  # fmt: skip
 
 
@@ -265,6 +272,8 @@ def _text(result: PublishResult) -> str:
     if result.images:
         lines.append(f"images    {len(result.images)} pinned")
     lines.append(f"signed    {', '.join(keys) or 'no'}")
+    if result.attestations:
+        lines.append(f"attested  {', '.join(sorted({item.predicate_type for item in result.attestations}))}")
     return "\n".join(lines)
 
 

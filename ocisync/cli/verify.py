@@ -15,7 +15,7 @@ from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, require_version
 from ocisync.cli.trustflags import named_trust, trust_options
 from ocisync.model.artifact import VerdictReason
-from ocisync.model.errors import UsageError
+from ocisync.model.errors import InvalidInput, UsageError
 from ocisync.model.ref import Place
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import SelectorKind
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 @click.argument("reference")
 @trust_options
 @keylessflags.identity_options
+@click.option(
+    "--attestation",
+    "attestations",
+    multiple=True,
+    metavar="TYPE",
+    help="Ask for an attestation of this type too (a name such as slsaprovenance1, or a URI); repeat for more.",
+)
 @click.option("--explain", is_flag=True, help="Print every step: evidence, rule, result.")
 @layout_option
 @output_option("text", "json", "yaml", "name")
@@ -37,6 +44,7 @@ def command(
     reference: str,
     key_files: tuple[str, ...],
     policy_files: tuple[Path, ...],
+    attestations: tuple[str, ...],
     explain: bool,
     stands_for: str,
     form: str,
@@ -47,13 +55,14 @@ def command(
 
     With --key, one sound signature by one of the keys is enough; repository and tag claims are checked where the
     signature has them. With --certificate-identity, the same goes for a keyless signature by that identity, judged by
-    a trusted root. With --policy, the files' policies decide exactly as they do in the agent. Exit code 4 means
-    refused.
+    a trusted root. With --policy, the files' policies decide exactly as they do in the agent. With --attestation, one
+    of that type must be there too, by any of those who may have signed. Exit code 4 means refused.
 
     \b
     Examples:
       ocisync verify oci://registry.example/shop:1.4.0 --key release.pub
       ocisync verify oci://registry.example/shop:production --policy policy.yaml --explain
+      ocisync verify oci://registry.example/shop:1.4.0 --key release.pub --attestation slsaprovenance1
       ocisync verify oci://registry.example/shop@sha256:… --key a.pub --key b.pub -o json
       ocisync verify oci-layout:shop.tar:1.4.0 --as registry.example/shop --key release.pub
       ocisync verify oci://registry.example/shop:1.4.0 --trusted-root trusted_root.json \\
@@ -68,7 +77,19 @@ def command(
             "nothing to verify against: name --key FILE, --policy FILE or --certificate-identity SUBJECT",
             hint=f"ocisync verify {target} --key FILE.pub",
         )
-    _verify(target, trusted, explain, form, registry, quiet=quiet)
+    _verify(target, _asking(trusted, target, attestations), explain, form, registry, quiet=quiet)
+
+
+def _asking(trusted: TrustSet, target: Place, attestations: tuple[str, ...]) -> TrustSet:
+    if not attestations:
+        return trusted
+    from ocisync.flows.trust import with_attestations
+    from ocisync.signing.attestation import predicate_type
+
+    try:
+        return with_attestations(trusted, target.repository, [predicate_type(text) for text in attestations])
+    except InvalidInput as error:
+        raise UsageError(error.message, hint=error.hint) from None
 
 
 def _verify(

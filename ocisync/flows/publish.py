@@ -1,8 +1,8 @@
 """Publish: one commit's manifests become one signed artifact under some tags.
 
 Steps: read the tree → check everything (all findings before any upload) → build → compare with what the tags point to
-→ upload blobs, then the manifest by digest → sign, one signature at a time, each read back → set tags, immutable names
-before moving ones, each read back.
+→ upload blobs, then the manifest by digest → sign and, if asked for, attest the provenance, one signature at a time,
+each read back → set tags, immutable names before moving ones, each read back.
 
 Nothing is ever signed or tagged but bytes that were built in this run. A manifest that the registry has already counts
 only if its bytes equal ours, or if it differs from ours in nothing but the compression of the layer and its layer was
@@ -29,7 +29,7 @@ from ocisync.model import limits
 from ocisync.model.artifact import ArtifactManifest
 from ocisync.model.clock import Clock
 from ocisync.model.descriptor import CLAIM_RENDER, CREATED, OCI_MANIFEST, REVISION, SOURCE, Descriptor
-from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused
+from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused, UsageError
 from ocisync.model.tree import SourceTree
 from ocisync.oci.evidence import EvidenceBudget
 from ocisync.oci.store import Store
@@ -38,6 +38,7 @@ from ocisync.pack.untar import content_digest
 from ocisync.source import files as plain_source
 
 if TYPE_CHECKING:
+    from ocisync.flows.attest import Attestation
     from ocisync.flows.images import PinnedImage, PinOptions
 
 __all__ = ["PublishRequest", "PublishResult", "Source", "Step", "publish", "read_source"]
@@ -74,6 +75,8 @@ class PublishRequest:
         expires: when the signature stops to count.
         schema: how objects are held against the schemas of their kinds; None: not at all.
         pin: resolve image tags to digests and list them in the artifact; None: leave images as they are.
+        provenance: attest it, of a run in this environment (variables); None: not at all.
+        version: of ocisync, for provenance.
         force_tag: let typed tags change that would not.
         if_changed: do nothing if the typed tags already have equal content, of whatever commit.
         dry_run: check, build and compare, and write nothing.
@@ -92,6 +95,8 @@ class PublishRequest:
     allow_plain_secrets: tuple[str, ...] = ()
     schema: SchemaOptions | None = None
     pin: PinOptions | None = None
+    provenance: Mapping[str, str] | None = field(default=None, repr=False)
+    version: str = ""
     force_tag: bool = False
     if_changed: bool = False
     dry_run: bool = False
@@ -110,6 +115,7 @@ class PublishResult:
         warnings: to be shown; no reason to stop.
         tools: what rendered the files, each as `kustomize@v5.8.2`.
         images: all images, if they were pinned.
+        attestations: of the provenance, if that was asked for.
     """
 
     repository: str
@@ -128,6 +134,7 @@ class PublishResult:
     location: str = ""
     tools: tuple[str, ...] = ()
     images: tuple[PinnedImage, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -150,6 +157,10 @@ class PublishResult:
             answer["tools"] = list(self.tools)
         if self.images:
             answer["images"] = [image.as_json() for image in self.images]
+        if self.attestations:
+            from ocisync.flows.attest import describe
+
+            answer["attestations"] = describe(self.attestations)
         return answer
 
 
@@ -176,9 +187,12 @@ class _Publisher:
         self._manifests: dict[str, ArtifactManifest | None] = {}
         self._images: tuple[PinnedImage, ...] = ()
         self._labels: Mapping[str, str] = {}
+        self._attestations: tuple[Attestation, ...] = ()
 
     def run(self) -> PublishResult:
         request = self._request
+        if request.provenance is not None and not request.signers:
+            raise UsageError("provenance is worth what its signature is", hint="add --sign-key FILE or --keyless")
         self._progress(Step.READ, "reading files")
         tree = read_source(request.source, request.clock)
         wanted = publishtags.wanted_tags(request.tags, tree.provenance)
@@ -207,10 +221,12 @@ class _Publisher:
         if not request.dry_run:
             self._upload(built, raw, target)
             signatures = self._sign(target, claims, signatures)
+            self._attest(target, tree)
             self._set_tags(tags, wanted, current, raw, target, tree)
         else:
             moves = any(current[tag].digest != target.digest for tag in tags)
             self._wrote = moves or len(signatures) < self._expected_signatures()
+            self._attest(target, tree)
         if not request.signers:
             self._notes.append("the artifact is not signed: agents with a trust policy will refuse it; use --sign-key")
         found = tuple(signatures[key] for key in sorted(signatures))
@@ -256,6 +272,7 @@ class _Publisher:
             dry_run=self._request.dry_run,
             tools=tree.provenance.tools,
             images=self._images,
+            attestations=self._attestations,
         )
 
     # Comparing ------------------------------------------------------------------------------------------------
@@ -393,6 +410,22 @@ class _Publisher:
                 signatures[signer.fingerprint, form] = sign.write(self._store, target, signer, claims, form, self._now)
                 self._wrote = True
         return signatures
+
+    def _attest(self, target: Descriptor, tree: SourceTree) -> None:
+        request = self._request
+        if request.provenance is None:
+            return
+        from ocisync.flows import provenance  # most pushes attest nothing
+
+        self._progress(Step.SIGN, "attesting where it comes from")
+        chosen = {"annotations": dict(request.annotations), "profile": str(request.profile)}
+        facts = provenance.facts_of(
+            tree, self._images, request.provenance, chosen, started=self._now, version=request.version
+        )
+        job = provenance.Job(self._store, target, request.signers, facts, request.clock)
+        found = job.found() if self._store.resolve(target.digest) is not None else {}
+        self._wrote |= len(found) < len({signer.fingerprint for signer in request.signers})
+        self._attestations = tuple(found.values()) if request.dry_run else job.complete(found)
 
     def _set_tags(
         self,

@@ -51,7 +51,7 @@ def rendered(
         return tree
     files, rendering = render(wide.files, prefix, layout, options, environ)
     # What was read decides whether it is as committed: directories above may have changes of their own.
-    provenance = replace(wide.provenance, tools=rendering.tools)
+    provenance = replace(wide.provenance, tools=rendering.tools, path=tree.provenance.path)
     return SourceTree(files, provenance, rendering)
 
 

@@ -23,6 +23,7 @@ from ocisync.model.descriptor import (
     OCI_CONFIG,
     OCI_EMPTY,
     OCI_MANIFEST,
+    SIGN_PREDICATE,
     Descriptor,
 )
 from ocisync.model.digest import sha256_digest
@@ -231,14 +232,24 @@ def sign_bundle(
         else bundle.make(signer, subject.digest, claims)
     )
     _check_own(RawSignature(SignatureFormat.BUNDLE, "", data), signer, subject.digest)
+    attached = attach_bundle(store, subject, data, SIGN_PREDICATE, now)
+    return Signature(signer.fingerprint, SignatureFormat.BUNDLE, attached.digest, made=True)
+
+
+def attach_bundle(store: Store, subject: Descriptor, data: bytes, predicate_type: str, now: datetime) -> Descriptor:
+    """Store a bundle beside its subject, and read it back.
+
+    Raises:
+        Unavailable: it was stored, but does not come back as it was.
+    """
     plain = Descriptor(subject.media_type, subject.digest, subject.size)
-    raw, layer = bundle.bundle_manifest(data, plain, now)
+    raw, layer = bundle.bundle_manifest(data, plain, now, predicate_type)
     store.put_blob(Descriptor(OCI_EMPTY, EMPTY_JSON_DIGEST, len(EMPTY_JSON)), EMPTY_JSON)
     store.put_blob(layer, data)
     attached = store.attach(raw, plain)
     if store.manifest(attached.digest).raw != raw or store.blob(layer, max_bytes=BUNDLE_BYTES) != data:
-        raise Unavailable(f"signature {attached.digest} of {subject.digest} does not read back as it was written")
-    return Signature(signer.fingerprint, SignatureFormat.BUNDLE, attached.digest, made=True)
+        raise Unavailable(f"bundle {attached.digest} of {subject.digest} does not read back as it was written")
+    return attached
 
 
 def sign_legacy(store: Store, subject: Descriptor, signer: Signer, claims: Mapping[str, str]) -> Signature:

@@ -10,6 +10,7 @@ MANIFEST_BYTES = 4 * MIB  # the distribution spec lets registries refuse larger 
 CONFIG_BYTES = 1 * MIB
 LAYER_BYTES = 50 * MIB  # compressed, held in memory; 10,000 manifests are about 0.2 MiB
 BUNDLE_BYTES = 1 * MIB  # a signature bundle is about 1 KiB, keyless about 10 KiB
+PREDICATE_BYTES = 720 * KIB  # in base64 and with a certificate it is a bundle of at most BUNDLE_BYTES
 TRUSTED_ROOT_BYTES = 256 * KIB  # the public Sigstore instance's is about 10 KiB
 ERROR_BODY_BYTES = 64 * KIB
 TOKEN_BYTES = 256 * KIB

@@ -27,6 +27,8 @@ class Provenance:
         source: URL of the repository without user info, query and `.git`; empty if unknown.
         dirty: the packed bytes are not exactly those of the commit.
         tools: what rendered the files, each as `kustomize@v5.8.2`.
+        full_ref: the ref of the revision as Git stores it, `refs/tags/v1.0`; empty if that is not known.
+        path: of the directory in the repository; empty for all of it.
     """
 
     commit: str
@@ -35,6 +37,8 @@ class Provenance:
     source: str = ""
     dirty: bool = False
     tools: tuple[str, ...] = ()
+    full_ref: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,10 @@ from dataclasses import dataclass, replace
 
 from ocisync.model.artifact import VerdictReason, VerdictStep
 from ocisync.model.evidence import Evidence
+from ocisync.model.predicates import BUILDER_PATH, SLSA_PROVENANCE, builder_id
 from ocisync.policy.predicates import AttestationRule, Condition
 from ocisync.policy.requirements import Check, Context, attestation_checks, counted_for
 from ocisync.policy.rules import RepositoryClaim
-
-SLSA_PROVENANCE = "https://slsa.dev/provenance/v1"
-BUILDER_PATH = "/runDetails/builder/id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def _checks(item: Evidence, rule: AttestationRule, context: Context) -> Iterator
 def _builder(item: Evidence, rule: AttestationRule) -> Check:
     if rule.predicate_type != SLSA_PROVENANCE or item.identity is None or rule.names(BUILDER_PATH):
         return Check("builder", VerdictReason.NO_ATTESTATION, "", "the policy's conditions decide")
-    problem = Condition(BUILDER_PATH, equals=item.identity.subject).mismatch(item.predicate or {})
+    problem = Condition(BUILDER_PATH, equals=builder_id(item.identity.subject)).mismatch(item.predicate or {})
     if problem:
         stated = problem.partition("; ")[0]
         problem = f"signed by {item.identity.subject}, which is not the builder that it names: {stated}"

@@ -13,16 +13,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ocisync.model.descriptor import SIGN_PREDICATE
 from ocisync.model.errors import InvalidInput
+from ocisync.model.predicates import SHORT_NAMES, SLSA_PROVENANCE, type_problem
 from ocisync.policy.fields import Fields
 from ocisync.policy.globs import glob_matches
 
 _RULES_COUNT = 32
 _CONDITIONS_COUNT = 32
 _PATH_CHARS = 1_024
-_TYPE_CHARS = 1_024
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+\Z")
 _INDEX = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 
@@ -78,12 +76,11 @@ def check_predicate_type(text: str, where: str) -> str:
     Raises:
         InvalidInput: no URI, or that of signatures.
     """
-    if len(text) > _TYPE_CHARS or not text.isprintable() or not _URI.match(text):
-        raise InvalidInput(
-            f"{where}: {text[:100]!r} is no URI", hint="write the whole type, like https://slsa.dev/provenance/v1"
-        )
-    if text == SIGN_PREDICATE:
-        raise InvalidInput(f"{where}: {text} is the type of signatures", hint="authorities and threshold ask for those")
+    problem = type_problem(text)
+    if text in SHORT_NAMES:
+        raise InvalidInput(f"{where}: {problem}", hint=f"write the whole type: {SHORT_NAMES[text]}")
+    if problem:
+        raise InvalidInput(f"{where}: {problem}", hint=f"write the whole type, like {SLSA_PROVENANCE}")
     return text
 
 
