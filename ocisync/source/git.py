@@ -19,6 +19,7 @@ from pathlib import Path
 from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused
 from ocisync.model.tree import Provenance, SourceTree, TreeFile
+from ocisync.source.environment import build_environment
 from ocisync.source.ignore import IGNORE_FILE, IgnoreRules, parse_ignore
 from ocisync.source.repository import REGULAR, SUBMODULE, SYMLINK, Entry, Repository
 from ocisync.source.revision import check_ref, check_source, ci_ref, ci_source, clean_url, is_ref, revision_text
@@ -121,13 +122,15 @@ def _read(
         files = _work_tree(repository, prefix)
     else:
         files = _committed(repository, [entry for entry in entries if not rules.matches(entry.path)])
-    name = check_ref(ref) if ref else _ref(repository, rev, commit, environ)
+    name, full = (check_ref(ref), ref) if ref else _ref(repository, rev, commit, environ)
     provenance = Provenance(
         commit=commit,
         revision=revision_text(name, commit, dirty=bool(changes)),
         committed_at=repository.committed_at(commit),
         source=check_source(source) if source else _source(repository, commit, environ),
         dirty=bool(changes),
+        full_ref=full if full.startswith(("refs/heads/", "refs/tags/")) else "",
+        path=_shown(prefix),
     )
     return SourceTree(files, provenance)
 
@@ -239,14 +242,21 @@ def _finish(files: Sequence[TreeFile], findings: list[Finding]) -> None:
         raise InvalidInput(f"{findings[0]}", findings=tuple(findings), hint="list such files in .ocisyncignore")
 
 
-def _ref(repository: Repository, rev: str, commit: str, environ: Mapping[str, str]) -> str:
-    found = ci_ref(environ, commit)
+def _ref(repository: Repository, rev: str, commit: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The ref as it is shown, and as Git stores it (empty if that is not known)."""
+    found, full = ci_ref(environ, commit), build_environment(environ, commit).ref
     if not found:
         tags = repository.tags_at(commit)
         found = tags[0] if len(tags) == 1 else ""
-    if not found:
-        found = repository.branch() if rev == "HEAD" else repository.ref_name(rev)
-    return found if is_ref(found) else "HEAD"
+        full = f"refs/tags/{found}"
+    if not found and rev == "HEAD":
+        found = repository.branch()
+        full = f"refs/heads/{found}"
+    elif not found:
+        found, full = repository.ref_name(rev), ""
+    if not found or not is_ref(found):
+        return "HEAD", ""
+    return found, full if full.endswith(f"/{found}") else ""
 
 
 def _source(repository: Repository, commit: str, environ: Mapping[str, str]) -> str:
