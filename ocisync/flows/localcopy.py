@@ -69,7 +69,7 @@ class LocalCopies:
         if self._directory is None:
             self._remember(sync, saved)
             return False
-        evidence = _evidence_json(saved.evidence)
+        evidence = evidence_bytes(saved.evidence)
         pointer = {
             "repository": saved.repository,
             "selector": saved.selector,
@@ -116,7 +116,7 @@ class LocalCopies:
                     manifest=self._blob(pointer["manifest"], MANIFEST_BYTES),
                     config=self._blob(pointer["config"], CONFIG_BYTES),
                     layer=self._blob(pointer["layer"], LAYER_BYTES),
-                    evidence=_evidence_of(self._blob(pointer["evidence"], _EVIDENCE_BYTES)),
+                    evidence=evidence_of(self._blob(pointer["evidence"], _EVIDENCE_BYTES)),
                 )
             except (FileNotFoundError, NotADirectoryError):
                 return None
@@ -186,7 +186,8 @@ class LocalCopies:
                 path.unlink(missing_ok=True)
 
 
-def _evidence_json(evidence: EvidenceSet) -> bytes:
+def evidence_bytes(evidence: EvidenceSet) -> bytes:
+    """Evidence as it is kept."""
     return json.dumps(
         {
             "truncated": evidence.truncated,
@@ -205,7 +206,8 @@ def _evidence_json(evidence: EvidenceSet) -> bytes:
     ).encode()
 
 
-def _evidence_of(data: bytes) -> EvidenceSet:
+def evidence_of(data: bytes) -> EvidenceSet:
+    """Evidence from kept bytes; raises ValueError, KeyError or TypeError if they are none."""
     document: dict[str, Any] = json.loads(data)
     items: Iterable[dict[str, Any]] = document["items"]
     return EvidenceSet(

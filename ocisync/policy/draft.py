@@ -79,7 +79,7 @@ def _lines(draft: Draft) -> Iterator[str]:
     yield "  tagClaim: Require"
     yield "  # Nothing older than what was accepted before."
     if draft.max_age:
-        yield f"  # And nothing signed longer ago: renew it with `ocisync sign --refresh` before {draft.max_age} are over."
+        yield f"  # And nothing signed more than {draft.max_age} ago: renew it in time with `ocisync sign --refresh`."
         yield f"  rollback: {{monotonic: Sequence, maxAge: {_text(draft.max_age)}}}"
     else:
         yield "  # maxAge: 720h here would end trust in what nobody renews."
