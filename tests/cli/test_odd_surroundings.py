@@ -105,12 +105,13 @@ def test_control_characters_of_foreign_text_never_reach_a_terminal(cli: Cli, san
         store.put_blob(config, b"{}")
         referrer = {
             "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config.as_dict(), "layers": [config.as_dict()],
-            "subject": subject.as_dict(), "artifactType": "x/\ud800",
+            "subject": subject.as_dict(), "artifactType": "x/\u009b31m",
         }  # fmt: skip
         store.put_manifest(json.dumps(referrer).encode(), OCI_MANIFEST, "referrer")
     ran = cli("inspect", f"{sandbox_registry.host}/cli/hostile:bad")
     assert ran.exit_code == 0, ran.err
     assert "\x1b" not in ran.out
+    assert "\x9b" not in ran.out
     assert "\n::add-path" not in ran.out
     assert r"x\x1b]0;owned\x07\n::add-path::/tmp" in ran.out
     assert cli("inspect", f"{sandbox_registry.host}/cli/hostile:bad", "-o", "json").exit_code == 0

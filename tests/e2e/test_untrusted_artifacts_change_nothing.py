@@ -63,7 +63,7 @@ def _changed_manifest(tenant: Tenant) -> None:
 
 def _foreign_image(tenant: Tenant) -> None:
     built = tenant.build(GOOD)
-    layer = Descriptor("application/vnd.docker.image.rootfs.diff.tar.gzip", "", 0)
+    layer = Descriptor("application/vnd.cncf.helm.chart.content.v1.tar+gzip", "", 0)
     tenant.registry.push(built, "elsewhere")
     foreign = json.loads(built.manifest)
     foreign["layers"][0]["mediaType"] = layer.media_type
