@@ -88,11 +88,13 @@ def _open(top: Path, directory: Path, git: str | None, environ: Mapping[str, str
     # A repository's configuration names programs that git runs. Whoever may write to a directory above the named one
     # (such as /tmp) could plant a repository there; naming the directory is no trust in that.
     owner = _existing(directory).stat().st_uid
+    holder = (top / ".git").lstat().st_uid
+    is_own = holder == os.geteuid()
     program = shutil.which(git, path=environ.get("PATH", os.defpath)) if git else None
     if program:
         from ocisync.source.gitbinary import GitBinary  # one of two readers
 
-        return GitBinary(top, program, environ, timeout_s, is_safe=(top / ".git").lstat().st_uid == owner)
+        return GitBinary(top, program, environ, timeout_s, is_safe=holder == owner, is_own=is_own)
     from ocisync.source.gitdulwich import DulwichRepository
 
     return DulwichRepository(top, trusted_owners={owner, os.geteuid()})

@@ -3,8 +3,9 @@
 Git refuses repositories of another user ("dubious ownership"), which CI checkouts often are. The user named a
 directory on the command line, so a repository of that directory's owner is declared safe, for these commands only; one
 of somebody else that merely lies above it is left to git's own judgement. Commands that a repository's
-own configuration could make git run (file system monitor, hooks) are off, and nothing is written, not even the
-index's stat cache. Replacement objects (`git replace`) are off too: a commit's name stands for one content.
+own configuration could make git run (file system monitor, hooks) are off; in another user's repository so are filters
+and the fetching of missing objects, which name programs as well. Nothing is written, not even the index's stat cache.
+Replacement objects (`git replace`) are off too: a commit's name stands for one content.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ocisync.model.errors import InvalidInput, NotFound, OcisyncError, Unavailable
+from ocisync.source.plainchanges import differing
 from ocisync.source.repository import Entry, committer_time
 
 # What a hook or an alias sets, and what would change how paths are read.
@@ -26,20 +28,43 @@ _DROPPED = frozenset(
         "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS",
     }
 )  # fmt: skip
-_FETCH = "fetch it first; shallow clones have few commits"
+# Transports are programs that the configuration chooses (`core.sshCommand`, `remote.*.uploadpack`).
+NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+
+
+def isolated(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for git, without what a hook or an alias that called us has set for its own repository."""
+    kept = {key: value for key, value in environ.items() if key not in _DROPPED}
+    return kept | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 class GitBinary:
     """A repository read with `git`."""
 
     def __init__(
-        self, top: Path, git: str, environ: Mapping[str, str], timeout_s: float, *, is_safe: bool = True
+        self,
+        top: Path,
+        git: str,
+        environ: Mapping[str, str],
+        timeout_s: float,
+        *,
+        is_safe: bool = True,
+        is_own: bool = True,
     ) -> None:
+        """Prepare the commands; nothing runs yet.
+
+        Args:
+            top: the work tree.
+            git: path of the program.
+            environ: the process environment.
+            timeout_s: for each command.
+            is_safe: the caller named a directory of the repository's owner.
+            is_own: the repository belongs to this user, so its configuration may name programs.
+        """
         self.top = top
         self._timeout_s = timeout_s
-        self._environ = {key: value for key, value in environ.items() if key not in _DROPPED}
-        self._environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        self._environ["GIT_NO_REPLACE_OBJECTS"] = "1"
+        self._is_own = is_own
+        self._environ = isolated(environ) | {"GIT_NO_REPLACE_OBJECTS": "1"} | ({} if is_own else NO_FETCH)
         self._command = [git, "-C", str(top), "--literal-pathspecs"]
         # Executable bits are not packed, so one that a file system or a checkout changed is no uncommitted change.
         for setting in ("core.fsmonitor=false", "core.hooksPath=/dev/null", "core.fileMode=false"):
@@ -101,6 +126,8 @@ class GitBinary:
         for record in out.split(b"\0")[:-1]:
             head, _, path = record.partition(b"\t")
             mode, _, oid, size = head.decode().split()
+            if size == "BAD":  # git's word for an object that is not there
+                raise InvalidInput(f"object {oid} is missing in {self.top}", hint="git fetch --refetch")
             found.append(
                 Entry(path.decode(errors="surrogateescape"), int(mode, 8), oid, -1 if size == "-" else int(size))
             )
@@ -124,10 +151,26 @@ class GitBinary:
 
     def changes(self, prefix: str) -> Sequence[str]:
         """See `Repository`."""
+        if not self._is_own:
+            return self._plain_changes(prefix or ".")
         _, out = self._run(
             "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", prefix or "."
         )
         return [_text(record[3:]) for record in out.split(b"\0")[:-1]]
+
+    def _plain_changes(self, below: str) -> Sequence[str]:
+        options = ("--cached", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
+        _, staged = self._run("diff-index", *options, "HEAD", "--", below)
+        _, untracked = self._run("ls-files", "-z", "--others", "--exclude-standard", "--", below)
+        _, listed = self._run("ls-files", "-z", "-t", "--stage", "--", below)
+        tracked = []
+        for record in listed.split(b"\0")[:-1]:
+            head, _, path = record.partition(b"\t")
+            tag, mode, oid, _ = head.decode().split()
+            if tag != "S":  # a sparse checkout leaves it out of the work tree
+                tracked.append(Entry(_text(path), int(mode, 8), oid))
+        named = {_text(path) for path in (staged + untracked).split(b"\0")[:-1]}
+        return sorted(named.union(differing(self.top, tracked)))
 
     def work_files(self, prefix: str) -> Sequence[str]:
         """See `Repository`."""

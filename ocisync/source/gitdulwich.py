@@ -1,7 +1,8 @@
 """Read a repository without a git binary. The only owner of dulwich; slower, with the same answers.
 
 dulwich has no notion of whose repository it may trust, and runs the filter programs that a configuration names. So
-git's rule is kept here: a repository that neither this user nor the owner of the named directory made is not opened.
+git's rule is kept here: a repository that neither this user nor the owner of the named directory made is not opened,
+and in one that is not this user's own no filter runs.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from ocisync.model.errors import InvalidInput, NotFound, OcisyncError
+from ocisync.source.plainchanges import differing
 from ocisync.source.repository import SUBMODULE, Entry, committer_time
 
 _STEPS = re.compile(r"(?:[~^][0-9]{0,4})+\Z")
@@ -32,6 +35,7 @@ class DulwichRepository:
             trusted_owners: user ids; a repository of anybody else is refused.
         """
         owner = (top / ".git").lstat().st_uid
+        self._is_own = owner == os.geteuid()
         if owner not in trusted_owners:
             raise OcisyncError(
                 f"dubious ownership of the repository {top}: it belongs to user id {owner}",
@@ -97,11 +101,7 @@ class DulwichRepository:
 
     def changes(self, prefix: str) -> Sequence[str]:
         """See `Repository`."""
-        from dulwich import porcelain
-
-        status = porcelain.status(self._repo, untracked_files="all")
-        paths = {path for group in status.staged.values() for path in group} | set(status.unstaged)
-        texts = {_text(path) if isinstance(path, bytes) else path for path in paths} | self._untracked(status)
+        texts = self._status() if self._is_own else self._plain_status()
         # dulwich calls every submodule changed; a commit that holds one is refused with a better reason.
         modes = {_text(path): getattr(entry, "mode", 0) for path, entry in self._repo.open_index().items()}
         submodules = {path for path, mode in modes.items() if mode == SUBMODULE}
@@ -110,14 +110,37 @@ class DulwichRepository:
 
     def work_files(self, prefix: str) -> Sequence[str]:
         """See `Repository`."""
+        return sorted(_below({_text(path) for path in self._repo.open_index()} | self._untracked(), prefix))
+
+    def _status(self) -> set[str]:
         from dulwich import porcelain
 
-        status = porcelain.status(self._repo, untracked_files="all")
-        return sorted(_below({_text(path) for path in self._repo.open_index()} | self._untracked(status), prefix))
+        # Newer releases would write the index's stat cache.
+        options = {"optional_locks": False} if "optional_locks" in signature(porcelain.status).parameters else {}
+        status = porcelain.status(self._repo, untracked_files="no", **options)
+        return self._names(status.staged, status.unstaged) | self._untracked()
 
-    def _untracked(self, status: Any) -> set[str]:
+    def _plain_status(self) -> set[str]:
+        from dulwich import porcelain
+
+        index = self._repo.open_index()
+        found = {path: (getattr(entry, "mode", 0), getattr(entry, "sha", b"")) for path, entry in index.items()}
+        tracked = [Entry(_text(path), mode, sha.decode()) for path, (mode, sha) in found.items()]
+        staged = porcelain.get_tree_changes(self._repo, index)
+        return self._names(staged, differing(self.top, tracked)) | self._untracked()
+
+    @staticmethod
+    def _names(staged: Mapping[str, Iterable[bytes | str]], unstaged: Iterable[bytes | str]) -> set[str]:
+        paths = {path for group in staged.values() for path in group} | set(unstaged)
+        return {_text(path) if isinstance(path, bytes) else path for path in paths}
+
+    def _untracked(self) -> set[str]:
         """Untracked files; pipes and the like are none, as in git."""
-        names = {_text(path) if isinstance(path, bytes) else path for path in status.untracked}
+        from dulwich import porcelain
+
+        top, index = str(self.top), self._repo.open_index()
+        found = porcelain.get_untracked_paths(top, top, index, exclude_ignored=True, untracked_files="all")
+        names = {os.fsdecode(path) for path in found}
         kinds = {name: (self.top / name).lstat().st_mode for name in names if os.path.lexists(self.top / name)}
         return {name for name, mode in kinds.items() if stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)}
 

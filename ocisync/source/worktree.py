@@ -77,14 +77,18 @@ def _read(path: Path, names: Iterable[str]) -> WorkTree:
 
 def _tracked(path: Path, environ: Mapping[str, str], git: str) -> set[str] | None:
     """Files that Git tracks or would track; None if it does not say (no repository, no git, not ours)."""
+    from ocisync.source.gitbinary import NO_FETCH, isolated
+
     command = [git, "-C", str(path), "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
+    # A directory of a repository may look like a bare repository, with a configuration of its own.
+    command += ["-c", "safe.bareRepository=explicit"]
     command += ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(  # noqa: S603  # fixed program and options
             command,
             capture_output=True,
             timeout=_TIMEOUT_S,
-            env={**environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            env=isolated(environ) | NO_FETCH,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
