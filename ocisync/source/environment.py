@@ -92,7 +92,7 @@ def _get(environ: Mapping[str, str], name: str, form: re.Pattern[str]) -> str:
 def _ref(environ: Mapping[str, str], commit: str, variable: str, ref: str) -> str:
     """A branch or tag, if the system says that it is of this commit."""
     for prefix in ("refs/heads/", "refs/tags/"):
-        if ref.startswith(prefix) and is_ref(ref.removeprefix(prefix)):
+        if ref.startswith(prefix) and is_ref(ref.removeprefix(prefix)) and ref.isprintable():
             return ref if commit and environ.get(variable, "").strip().lower() == commit else ""
     return ""
 
