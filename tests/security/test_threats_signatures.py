@@ -12,21 +12,25 @@ from typing import Any
 import pytest
 
 from ocisync.flows.fetch import fetch
+from ocisync.flows.sign import sign_bundle
 from ocisync.flows.trust import load_policies
 from ocisync.flows.verify import VerificationRefused, require, reverify
 from ocisync.model.artifact import VerdictReason
+from ocisync.model.descriptor import BUNDLE_V03, OCI_INDEX, OCI_MANIFEST, Descriptor
 from ocisync.model.descriptor import CREATED as CREATED_ANNOTATION
-from ocisync.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from ocisync.model.digest import sha256_digest
-from ocisync.model.errors import Refused
+from ocisync.model.errors import Refused, Unavailable
 from ocisync.model.evidence import EvidenceSet, SignatureFormat
 from ocisync.model.limits import BUNDLE_BYTES
 from ocisync.model.spec import SelectorKind
 from ocisync.oci.evidence import EvidenceBudget
+from ocisync.sandbox.faults import Relabel
 from ocisync.sandbox.registry import Registry
 from ocisync.signing import bundle
+from tests.support.artifacts import artifact
+from tests.support.memory_store import MemoryStore
 from tests.support.signedrepository import SignedRepository
-from tests.support.trust import NOW, SEQUENCE, bundle_with, policy, signer
+from tests.support.trust import NOW, SEQUENCE, bundle_of, bundle_with, claims, policy, signer
 
 CI = signer("ci")
 FILES = {"app.yaml": "kind: ConfigMap\n"}
@@ -70,6 +74,12 @@ def test_t02_rollback_to_an_older_signed_digest_is_refused(repo: SignedRepositor
 def test_t03_an_old_state_served_for_ever_becomes_too_old(repo: SignedRepository) -> None:
     repo.sign(repo.push(FILES, "production").descriptor, CI)
     assert repo.judge(load_policies([repo.policy(rollback={"maxAge": "1m"})])).verdict.reason is VerdictReason.TOO_OLD
+
+
+def test_t03_a_signature_that_has_ended_does_not_count(repo: SignedRepository) -> None:
+    built = repo.push(FILES, "production")
+    repo.sign(built.descriptor, CI, repo.claims(expires=str(int(NOW.timestamp()))))
+    assert repo.judge().verdict.reason is VerdictReason.EXPIRED
 
 
 def test_t04_what_is_pulled_is_what_was_verified_though_the_tag_moved(repo: SignedRepository) -> None:
@@ -121,6 +131,21 @@ def test_t05_a_claimless_legacy_signature_of_another_repository_is_refused(repo:
     repo.sign_legacy(built.descriptor, CI, repo.claims(repository=""), docker_reference="registry.example/other")
     verdict = repo.judge(load_policies([repo.policy(formats=["Legacy"])])).verdict
     assert verdict.reason is VerdictReason.WRONG_REPOSITORY
+
+
+def test_t05_where_a_claim_may_be_missing_the_docker_reference_must_still_be_ours(repo: SignedRepository) -> None:
+    built = repo.push(FILES, "production")
+    lenient = load_policies([repo.policy(formats=["Legacy"], repositoryClaim={"mode": "IfPresent"})])
+    repo.sign_legacy(built.descriptor, CI, repo.claims(repository=""), docker_reference="registry.example/other")
+    assert repo.judge(lenient).verdict.reason is VerdictReason.WRONG_REPOSITORY
+    repo.sign_legacy(built.descriptor, CI, repo.claims(repository=""))
+    assert repo.judge(lenient).verdict.allowed
+
+
+def test_t05_a_bundle_that_names_no_repository_is_refused(repo: SignedRepository) -> None:
+    built = repo.push(FILES, "production")
+    repo.sign(built.descriptor, CI, repo.claims(repository=""))
+    assert repo.judge().verdict.reason is VerdictReason.WRONG_REPOSITORY
 
 
 def test_t07_an_authority_without_a_key_makes_the_policy_invalid(repo: SignedRepository) -> None:
@@ -188,6 +213,30 @@ def test_t15_an_index_under_the_tag_is_refused(repo: SignedRepository) -> None:
     assert repo.judge().verdict.reason is VerdictReason.BAD_ARTIFACT
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"manifests": []}, {"mediaType": OCI_INDEX}, {"mediaType": None}, {"layers": []}],
+    ids=["both", "index", "untyped", "nothing"],
+)
+def test_t15_a_manifest_that_others_read_as_something_else_is_refused(
+    repo: SignedRepository, changes: dict[str, Any]
+) -> None:
+    built = artifact(FILES)
+    raw = json.dumps({**json.loads(built.manifest), **changes}).encode()
+    signed = EvidenceSet((bundle_of(CI, sha256_digest(raw), repo.claims()),))
+    trust = load_policies([repo.policy()])
+    judgement = reverify(raw, OCI_MANIFEST, signed, trust, repo.request(), now=NOW)
+    assert (judgement.verdict.allowed, judgement.verdict.reason) == (False, VerdictReason.BAD_ARTIFACT)
+
+
+def test_t15_a_manifest_served_with_another_type_than_it_states_is_refused(
+    server: Registry, repo: SignedRepository
+) -> None:
+    repo.sign(repo.push(FILES, "production").descriptor, CI)
+    server.faults.add(r"/manifests/sha256:", method="GET", count=None, action=Relabel({"Content-Type": OCI_INDEX}))
+    assert repo.judge().verdict.reason is VerdictReason.BAD_ARTIFACT
+
+
 def test_t17_a_signature_of_another_digest_is_refused(repo: SignedRepository) -> None:
     good, evil = repo.push(FILES), repo.push(OTHER_FILES, "production")
     repo.attach_bundle(evil.descriptor, bundle.make(CI, good.descriptor.digest, repo.claims()))
@@ -233,6 +282,27 @@ def test_t20_a_lost_signature_is_a_missing_signature(repo: SignedRepository) -> 
     assert repo.judge().verdict.reason is VerdictReason.UNSIGNED
 
 
+class LosingStore(MemoryStore):
+    """Takes a signature, says yes, and has other bytes when asked for it."""
+
+    def blob(self, descriptor: Descriptor, *, max_bytes: int) -> bytes:
+        data = super().blob(descriptor, max_bytes=max_bytes)
+        return data[:-1] + b" " if descriptor.media_type == BUNDLE_V03 else data
+
+
+def test_t20_a_signature_that_does_not_read_back_is_not_reported_as_made() -> None:
+    built = artifact(FILES)
+    for store in (MemoryStore(), LosingStore()):
+        store.put_blob(built.config_descriptor, built.config)
+        store.put_blob(built.layer_descriptor, built.layer)
+        store.put_manifest(built.manifest, OCI_MANIFEST, built.descriptor.digest)
+        if isinstance(store, LosingStore):
+            with pytest.raises(Unavailable):
+                sign_bundle(store, built.descriptor, CI, claims(), NOW)
+        else:
+            assert sign_bundle(store, built.descriptor, CI, claims(), NOW).made
+
+
 def test_t22_a_stolen_key_is_denied_and_stops_every_write(repo: SignedRepository) -> None:
     repo.sign(repo.push(FILES, "production").descriptor, CI)
     verdict = repo.judge(load_policies([repo.policy(deny={"keys": [CI.fingerprint]})])).verdict
@@ -267,6 +337,13 @@ def test_t25_a_signed_digest_under_another_tag_is_refused(repo: SignedRepository
     assert "for the tags 'staging', not for 'production'" in verdict.message
 
 
+@pytest.mark.parametrize("signed", ["", "productions", "pre-production", "prod uction"])
+def test_t25_a_signature_for_no_tag_or_a_longer_one_is_refused(repo: SignedRepository, signed: str) -> None:
+    built = repo.push(FILES, "production")
+    repo.sign(built.descriptor, CI, repo.claims(tags=signed))
+    assert repo.judge().verdict.reason is VerdictReason.WRONG_TAG
+
+
 def test_t25_an_immutable_tag_that_led_elsewhere_is_refused(repo: SignedRepository) -> None:
     first = repo.push(FILES, "1.2.3")
     second = repo.push(OTHER_FILES, "1.2.3")
@@ -284,6 +361,21 @@ def test_t26_one_stolen_key_of_two_cannot_roll_back(repo: SignedRepository) -> N
     trust = load_policies([repo.policy(by=("ci", "release"), threshold=2)])
     verdict = repo.judge(trust, watermark=SEQUENCE).verdict
     assert (verdict.allowed, verdict.reason) == (False, VerdictReason.BELOW_THRESHOLD)
+
+
+def test_t26_one_stolen_key_of_two_cannot_raise_the_watermark(repo: SignedRepository) -> None:
+    built = repo.push(FILES, "production")
+    for by in ("ci", "release"):
+        repo.sign(built.descriptor, signer(by))
+    repo.sign(built.descriptor, CI, repo.claims(sequence=str(SEQUENCE + 100)))
+    verdict = repo.judge(load_policies([repo.policy(by=("ci", "release"), threshold=2)])).verdict
+    assert (verdict.allowed, verdict.sequence) == (True, SEQUENCE)
+
+
+def test_t26_a_sequence_from_the_future_cannot_lock_out_honest_ones(repo: SignedRepository) -> None:
+    built = repo.push(FILES, "production")
+    repo.sign(built.descriptor, CI, repo.claims(sequence=str(int(NOW.timestamp()) + 7_200)))
+    assert repo.judge().verdict.reason is VerdictReason.ROLLED_BACK
 
 
 def test_t27_the_same_key_as_two_authorities_is_an_invalid_policy(repo: SignedRepository) -> None:
@@ -308,6 +400,28 @@ def test_t28_an_invalid_policy_never_yields_to_a_broader_one(server: Registry, r
     broad = policy("broad", match=[{"repository": f"{server.address}/*"}])
     verdict = repo.judge(load_policies([repo.policy(thresold=2), broad])).verdict
     assert verdict.reason is VerdictReason.INVALID_POLICY
+
+
+def test_t28_the_same_pattern_in_two_policies_makes_both_invalid(repo: SignedRepository) -> None:
+    repo.sign(repo.push(FILES, "production").descriptor, CI)
+    second = policy("second", match=[{"repository": repo.repository}])
+    assert repo.judge(load_policies([repo.policy(), second])).verdict.reason is VerdictReason.INVALID_POLICY
+
+
+@pytest.mark.parametrize("mode", ["Enforce", "Warn"])
+def test_t28_a_narrow_policy_does_not_switch_off_a_floor(server: Registry, repo: SignedRepository, mode: str) -> None:
+    repo.sign(repo.push(FILES, "production").descriptor, CI)
+    host: dict[str, Any] = {"match": [{"repository": f"{server.address}/*"}]}
+    floor = policy("floor", by=("release",), floor=True, **host)
+    verdict = repo.judge(load_policies([repo.policy(mode=mode), floor])).verdict
+    assert (verdict.allowed, verdict.reason) == (False, VerdictReason.UNKNOWN_SIGNER)
+
+
+def test_t28_mode_warn_does_not_switch_off_a_deny_list(repo: SignedRepository) -> None:
+    built = repo.push(FILES, "production")
+    repo.sign(built.descriptor, CI)
+    verdict = repo.judge(load_policies([repo.policy(mode="Warn", deny={"digests": [built.descriptor.digest]})])).verdict
+    assert (verdict.allowed, verdict.distrusted) == (False, True)
 
 
 def test_t29_a_typo_in_a_policy_is_refused_with_its_path(repo: SignedRepository) -> None:
