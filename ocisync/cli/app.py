@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pull": ("pull", "Write an artifact's files into a directory, verified."),
     "diff": ("diff", "Show what changes between two artifacts or directories, by object and field."),
     "keys": ("keys", "Make and read signing keys."),
+    "policy": ("policy", "Write, check and try trust policies."),
     "install": ("install", "Print or apply everything the agent needs in a cluster."),
     "agent": ("agent", "Run the agent that keeps a cluster equal to its artifacts."),
     "status": ("status", "Show the syncs of a cluster and how they are doing."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -53,6 +54,14 @@ class Syncs:
         """One sync."""
         answer = self._cluster.request("GET", sync_path(namespace, name))
         return _checked(answer, f"read sync {namespace}/{name}")
+
+    def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        """The data of a Secret; None if it does not exist."""
+        answer = self._cluster.request("GET", f"/api/v1/namespaces/{segment(namespace)}/secrets/{segment(name)}")
+        if answer.status == 404:
+            return None
+        data = _checked(answer, f"read Secret {namespace}/{name}").get("data") or {}
+        return {key: base64.b64decode(value) for key, value in data.items()}
 
     def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> JsonObject:
         """Set annotations; the sync afterwards."""

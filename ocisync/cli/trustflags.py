@@ -69,7 +69,7 @@ def named_trust(
     if key_files:
         loaded = [keys.load_public(secrets.read_key(name), name=name) for name in key_files]
         return trust.trust_keys(loaded, repository)
-    read_root = _root_reader(identity.root) if identity.root is not None else trust.no_roots
+    read_root = root_reader(identity.root) if identity.root is not None else trust.no_roots
     documents = [document for path in policy_files for document in policy_documents(path)]
     trusted = trust.load_policies(documents, read_root=read_root)
     for name, problem in trusted.unusable.items():
@@ -77,7 +77,7 @@ def named_trust(
     return trusted
 
 
-def _root_reader(path: Path) -> Callable[[str], Mapping[str, bytes]]:
+def root_reader(path: Path) -> Callable[[str], Mapping[str, bytes]]:
     """The one trusted root of the command line is what every reference of a policy means."""
     data = trusted_root(path)
     return lambda name: {"trusted_root.json": data}
