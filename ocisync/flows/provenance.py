@@ -122,11 +122,12 @@ def says_the_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def build_level(origin: Provenance, identity: Identity | None) -> str:
-    """The SLSA build level: `2` if the certificate proves a hosted runner on this commit, else `1`."""
+    """The SLSA build level: `2` if the certificate proves a hosted runner on this commit of this ref, else `1`."""
     claims = dict(identity.claims) if identity else {}
+    proven = [claims.get(name) for name in ("sourceRepository", "sourceRepositoryRef", "sourceRepositoryDigest")]
+    stated = [origin.source, origin.full_ref, origin.commit]
     hosted = claims.get("runnerEnvironment") in _HOSTED
-    same = bool(origin.commit) and claims.get("sourceRepositoryDigest") == origin.commit
-    return "2" if hosted and same and not origin.dirty else "1"
+    return "2" if hosted and all(stated) and proven == stated and not origin.dirty else "1"
 
 
 def _lasting(document: Mapping[str, Any]) -> tuple[Any, ...]:

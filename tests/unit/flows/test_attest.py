@@ -47,8 +47,19 @@ WORKFLOW = "https://github.com/acme/shop/.github/workflows/release.yml@refs/tags
 HOSTED = Identity(
     "https://token.actions.githubusercontent.com",
     WORKFLOW,
-    (("runnerEnvironment", "github-hosted"), ("sourceRepositoryDigest", COMMIT)),
+    (
+        ("runnerEnvironment", "github-hosted"),
+        ("sourceRepository", "https://github.com/acme/shop"),
+        ("sourceRepositoryDigest", COMMIT),
+        ("sourceRepositoryRef", "refs/tags/v1.4.0"),
+    ),
 )
+
+
+def without(name: str, **changes: str) -> Identity:
+    """The hosted identity with other claims."""
+    claims = {**dict(HOSTED.claims), **changes}
+    return replace(HOSTED, claims=tuple((key, value) for key, value in claims.items() if key != name))
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +125,12 @@ def test_provenance_is_as_reviewed(
         (HOSTED, {"dirty": True}, "1"),
         (HOSTED, {"commit": "b" * 40}, "1"),
         (HOSTED, {"commit": ""}, "1"),
-        (replace(HOSTED, claims=(("runnerEnvironment", "self-hosted"), ("sourceRepositoryDigest", COMMIT))), {}, "1"),
-        (replace(HOSTED, claims=(("runnerEnvironment", "github-hosted"),)), {}, "1"),
+        (HOSTED, {"full_ref": "refs/heads/main"}, "1"),
+        (HOSTED, {"full_ref": ""}, "1"),
+        (HOSTED, {"source": "https://github.com/evil/shop"}, "1"),
+        (without("", runnerEnvironment="self-hosted"), {}, "1"),
+        (without("sourceRepositoryDigest"), {}, "1"),
+        (without("sourceRepositoryRef"), {}, "1"),
     ],
 )
 def test_level_2_is_claimed_where_a_certificate_proves_it_and_nowhere_else(
@@ -143,9 +158,14 @@ def test_provenance_is_written_after_the_signature_and_before_tags(store: Memory
     assert found["buildDefinition"]["resolvedDependencies"] == [
         {"uri": "git+https://git.example/acme/shop@main", "digest": {"gitCommit": "a" * 40}}
     ]
-    (told,) = result.as_json()["attestations"]  # type: ignore[misc]
-    assert told["predicateType"] == SLSA_PROVENANCE  # type: ignore[index]
-    assert told["key"] == key.fingerprint  # type: ignore[index]
+    assert result.as_json()["attestations"] == [
+        {
+            "predicateType": SLSA_PROVENANCE,
+            "key": key.fingerprint,
+            "format": "Bundle",
+            "digest": result.attestations[0].by.source,
+        }
+    ]
 
 
 def test_the_same_push_later_and_of_another_version_writes_nothing(store: MemoryStore, key: Signer) -> None:
