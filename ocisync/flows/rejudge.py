@@ -89,6 +89,11 @@ class Rejudgement:
         if enforced.verdict.distrusted and verdict.reason is VerdictReason.INVALID_POLICY:
             verdict = replace(verdict, distrusted=True)
         enforced.verdict = verdict
+        if verdict.allowed and enforced.facts.signers != verdict.signers:
+            applied = self._s.memory.applied
+            if applied is not None and applied.digest == enforced.facts.digest:
+                self._s.memory.applied = replace(applied, signers=verdict.signers)
+            enforced.facts = replace(enforced.facts, signers=verdict.signers)
 
     def _request(self, enforced: Enforced) -> Request:
         if not self._same_source(enforced) or enforced.request.kind is SelectorKind.DIGEST:
@@ -133,10 +138,6 @@ class Rejudgement:
         if saved is not None and saved.evidence != judgement.evidence:
             self._s.ports.copies.save(spec.key, replace(saved, evidence=judgement.evidence))
         enforced.evidence = proven(judgement)
-        if enforced.facts.signers != verdict.signers:
-            if memory.applied is not None and memory.applied.digest == enforced.facts.digest:
-                memory.applied = replace(memory.applied, signers=verdict.signers)
-            enforced.facts = replace(enforced.facts, signers=verdict.signers)
         # Only while the tag leads here: a late signature of an older artifact must not shut out the one offered.
         offered = memory.offered is not None and memory.offered.digest == enforced.facts.digest
         if offered and enforced.request.kind is not SelectorKind.DIGEST:

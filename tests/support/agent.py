@@ -72,14 +72,16 @@ def apply(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> None:
 class AgentProcess:
     """One `ocisync agent`. Restarting it keeps the cache directory."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, directory: Path, *, extra: Sequence[str] = ()) -> None:
+    def __init__(
+        self, kubeconfig: Path, namespace: str, directory: Path, *, extra: Sequence[str] = (), home: Path | None = None
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.cache = directory / "cache"
         command = [
             sys.executable, "-m", "ocisync", "agent", "--kubeconfig", str(kubeconfig), "--namespace", namespace,
             "--cache-dir", str(self.cache), "--http-address", "off", "--log-level", "debug", *extra,
         ]  # fmt: skip
-        environment = clean_environment(directory, PYTHONPATH=str(Path(__file__).parents[2]))
+        environment = clean_environment(home or directory, PYTHONPATH=str(Path(__file__).parents[2]))
         self.server = Server("agent", command, directory, environment)
 
     def start(self) -> None:
@@ -147,9 +149,9 @@ class Installation:
             eventually(partial(cluster.api, "GET", f"/apis/ocisync.dev/v1alpha1/{plural}"), what=f"{plural} are served")
         self.kubeconfig = cluster.kubeconfig_for(self.namespace, AGENT_NAME)
 
-    def agent(self, directory: Path, *, extra: Sequence[str] = ()) -> AgentProcess:
+    def agent(self, directory: Path, *, extra: Sequence[str] = (), home: Path | None = None) -> AgentProcess:
         """An agent that is not started yet."""
-        return AgentProcess(self.kubeconfig, self.namespace, directory, extra=extra)
+        return AgentProcess(self.kubeconfig, self.namespace, directory, extra=extra, home=home)
 
     def impersonation(self, namespaced_account: str) -> list[dict[str, Any]]:
         """What lets the agent act as one service account, as `--impersonate` writes it."""
@@ -340,6 +342,36 @@ class Tenant:
             data = bytearray(path.read_bytes())
             data[len(data) // 2] ^= 1
             path.write_bytes(bytes(data))
+
+    def ask(self, *names: str) -> None:
+        """Ask for a pass over these syncs (this one unless named) and wait for its end."""
+        for name in names or (self.name,):
+            path, moment = place("ArtifactSync", self.namespace, name), secrets.token_hex(8)
+            patch = {"metadata": {"annotations": {"ocisync.dev/requestedAt": moment}}}
+            self.cluster.api("PATCH", path, patch, content_type="application/merge-patch+json")
+
+            def handled(path: str = path, moment: str = moment) -> bool:
+                status = self.cluster.api("GET", path).get("status") or {}
+                return bool(status.get("lastHandledReconcileAt") == moment)
+
+            eventually(handled, what=f"a pass over {self.namespace}/{name} ends")
+
+    def polls(self) -> int:
+        """How often the registry was asked where the tag leads."""
+        path = self.registry.repository.partition("/")[2]
+        return len(
+            re.findall(rf'"HEAD /v2/{re.escape(path)}/manifests/{re.escape(self.tag)} HTTP', self.registry_log())
+        )
+
+    def edit(self, name: str, **data: str) -> None:
+        """Change a ConfigMap by hand."""
+        path = place("ConfigMap", self.namespace, name) + "?fieldManager=by-hand"
+        self.cluster.api("PATCH", path, {"data": data}, content_type="application/merge-patch+json")
+
+    def value(self, name: str, key: str) -> str:
+        """What a ConfigMap holds; empty if it holds nothing."""
+        found = self.cluster.api("GET", place("ConfigMap", self.namespace, name))
+        return str((found.get("data") or {}).get(key, ""))
 
     def registry_log(self) -> str:
         """What the registry wrote."""
