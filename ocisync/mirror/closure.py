@@ -7,8 +7,8 @@ nothing in here was judged: who wants to trust a closure judges its roots.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -61,7 +61,7 @@ class Beside:
 
     @property
     def suffix(self) -> str:
-        """`sig`, `att`, `sbom`, …"""
+        """What the tag holds of its subject: `sig`, `att`, `sbom` and the like."""
         return self.tag.partition(".")[2]
 
 
@@ -151,12 +151,15 @@ class RepositoryClosure:
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """Repositories in the order in which they were met. `notes` are sentences for people: what was left out, and why."""
+    """Repositories in the order in which they were met.
+
+    Attributes:
+        notes: sentences for people: what was left out, and why.
+    """
 
     repositories: tuple[RepositoryClosure, ...]
     roots: tuple[Root, ...]
     notes: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)  # images: repository as manifests name it → its location
 
     def at(self, place: Place) -> RepositoryClosure:
         """The part of one repository."""

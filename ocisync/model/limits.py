@@ -29,6 +29,22 @@ LAYOUT_MANIFESTS = 30_000  # that an index leads to: some thousand artifacts wit
 LAYOUT_SCAN_BYTES = 512 * MIB  # of manifests read while looking for referrers
 LAYOUT_MEMBERS = 100_000  # of a tar file: some seconds and 30 MiB for a hostile one
 
+# Closures, for mirrors. All manifests are kept until the last tag is set.
+CLOSURE_ROOTS = 5_000
+CLOSURE_MANIFESTS = 30_000
+CLOSURE_BYTES = 48 * MIB  # of manifests; one has 1 to 3 KiB
+CLOSURE_DEPTH = 8  # indexes in indexes, referrers of referrers; two are usual
+CLOSURE_IMAGES = 2_000
+MIRROR_FILE_BYTES = 1 * MIB
+
+# Mirror files.
+MIRROR_CONTENTS_BYTES = 8 * MIB  # parsed JSON of nothing but brackets takes twenty times its size
+MIRROR_HEAD_BYTES = 64 * MIB  # manifests, configs and signatures, held in memory until all are judged
+MIRROR_CARGO_BYTES = 1 * MIB  # one key, policy or trusted root
+MIRROR_CARGO_COUNT = 100
+MIRROR_REPOSITORIES = 5_000
+MIRROR_BLOB_BYTES = 1024 * 1024 * MIB  # a tebibyte: larger than any registry takes
+
 # Unpacking.
 UNPACKED_BYTES = 100 * MIB  # held in memory; 10,000 manifests are about 10 MiB
 UNPACKED_ENTRIES = 100_000
