@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from ocisync import __version__
 from ocisync.cli.output import plain, redact, styled
+from ocisync.kit.plaintext import plain_start
 
 if TYPE_CHECKING:
     from ocisync.flows.check import Checked
@@ -31,7 +32,7 @@ def as_text(checked: Checked) -> str:
         place = str(finding)[: -len(finding.message)].rstrip(" :")
         word = styled(level, "red" if level == "error" else "yellow", bold=True, stderr=False)
         rule = f" [{finding.rule}]" if finding.rule else ""
-        lines.append(f"{plain(redact(place))}: {word}: {plain(redact(finding.message))}{rule}")
+        lines.append(f"{plain_start(redact(place))}: {word}: {plain(redact(finding.message))}{rule}")
     return "\n".join(lines)
 
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import click
 
+from ocisync.kit import plaintext
 from ocisync.model.errors import InvalidInput, OcisyncError
 
+plain = plaintext.plain
 _MAX_FINDINGS = 200  # a screen can't hold more; `-o json` has them all
 
 
@@ -28,11 +30,6 @@ def redact(text: str) -> str:
     from ocisync.kit import log
 
     return log.redact(text)
-
-
-def plain(text: str) -> str:
-    """Foreign text for a terminal or a CI system's log: control characters are spelt out, so that they do nothing."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _line(text: str) -> str:
@@ -84,7 +81,7 @@ def render_error(error: OcisyncError) -> None:
         # One finding is often the message itself.
         told = [finding for finding in error.findings if str(finding) != error.message]
         for finding in told[:_MAX_FINDINGS]:
-            click.echo(f"  {_line(str(finding))}", err=True)
+            click.echo(f"  {plaintext.plain_start(redact(str(finding)))}", err=True)
         if len(told) > _MAX_FINDINGS:
             click.echo(f"  … and {len(told) - _MAX_FINDINGS} more", err=True)
     if error.hint:
@@ -112,7 +109,7 @@ def emit(data: Mapping[str, Any], form: str, *, text: Callable[[], str], name: s
     if form == "json":
         # Escapes of JSON's own where the terminal's encoding is not UTF-8.
         utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
-        write(json.dumps(data, indent=2, ensure_ascii=not utf8))
+        write(plaintext.plain_json(json.dumps(data, indent=2, ensure_ascii=not utf8)))
     elif form == "yaml":
         from ocisync.kit import yamlio
 

@@ -13,7 +13,7 @@ from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, require_version, typed
 from ocisync.cli.trustflags import named_trust, trust_options
-from ocisync.model.ref import LayoutReference, Place
+from ocisync.model.ref import LAYOUT_SCHEME, LayoutReference, Place
 from ocisync.model.resource import JsonObject
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def command(
     answer = _answer(target, pulled, folder)
     output.emit(answer, form, name=answer["reference"], text=lambda: _text(answer))
     if not quiet and form == "text" and pulled.verdict is None:
-        output.hint_text(f"ocisync verify {typed(target)} --key FILE.pub")
+        named = " --as HOST/REPOSITORY" if target.location.startswith(LAYOUT_SCHEME) else ""
+        output.hint_text(f"ocisync verify {typed(target)} --key FILE.pub{named}")
 
 
 def _warn(pulled: Pulled, target: Place) -> None:

@@ -68,7 +68,7 @@ def _table(found: list[JsonObject], now: datetime) -> str:
                 age(sync, now),
             )
         )
-    return output.table(rows, ("NAMESPACE", "NAME", "READY", "STATUS", "REVISION", "AGE"))
+    return _plain_table(rows, ("NAMESPACE", "NAME", "READY", "STATUS", "REVISION", "AGE"))
 
 
 def _detail(sync: JsonObject, now: datetime) -> Iterator[str]:
@@ -84,7 +84,8 @@ def _detail(sync: JsonObject, now: datetime) -> Iterator[str]:
             key == "lastAttempted" and artifact.get("digest") == (status.get("applied") or {}).get("digest")
         ):
             signers = f"   signed by {', '.join(artifact['signers'])}" if artifact.get("signers") else ""
-            yield f"{label:<10} {artifact.get('revision') or '(revision unknown)'}  {artifact.get('digest')}{signers}"
+            shown = f"{artifact.get('revision') or '(revision unknown)'}  {artifact.get('digest')}{signers}"
+            yield output.plain(f"{label:<10} {shown}")
     inventory = status.get("inventory") or {}
     yield f"objects    {inventory.get('objects', 0)}, {inventory.get('ready', 0)} healthy"
     if spec.get("suspend"):
@@ -94,24 +95,29 @@ def _detail(sync: JsonObject, now: datetime) -> Iterator[str]:
         tuple(str(item.get(key, "")) for key in ("type", "status", "reason", "message"))
         for item in status.get("conditions") or ()
     ]
-    yield output.table(rows, ("CONDITION", "STATUS", "REASON", "MESSAGE")) if rows else "not seen by an agent yet"
+    yield _plain_table(rows, ("CONDITION", "STATUS", "REASON", "MESSAGE")) if rows else "not seen by an agent yet"
     failures = status.get("failures") or []
     if failures:
         yield ""
         yield "held or failed objects:"
         for item in failures:
             place = f" ({item['place']})" if item.get("place") else ""
-            yield f"  {item.get('object')}{place}: {item.get('class')}: {item.get('message')}"
+            yield output.plain(f"  {item.get('object')}{place}: {item.get('class')}: {item.get('message')}")
     history = status.get("history") or []
     if history:
         yield ""
         past: list[tuple[str, ...]] = [
             tuple(str(item.get(key, "")) for key in ("time", "outcome", "revision", "digest")) for item in history
         ]
-        yield output.table(past, ("APPLIED AT", "OUTCOME", "REVISION", "DIGEST"))
+        yield _plain_table(past, ("APPLIED AT", "OUTCOME", "REVISION", "DIGEST"))
     if status.get("planHash"):
         yield ""
         yield f"next: ocisync approve {metadata['name']} --namespace {metadata['namespace']}"
+
+
+def _plain_table(rows: list[tuple[str, ...]], headers: tuple[str, ...]) -> str:
+    """Messages repeat what registries and API servers said, and revisions what artifacts claim."""
+    return output.table([tuple(map(output.plain, row)) for row in rows], headers)
 
 
 def _short_revision(revision: str) -> str:

@@ -124,7 +124,7 @@ def _verify(
     digest = judgement.artifact.manifest.descriptor.digest if judgement.artifact else target.digest
     answer = {"reference": str(target), "repository": target.repository, "digest": digest, **as_json(verdict)}
     if form == "text" and explain:
-        output.write("".join(f"{output.plain(line)}\n" for line in render_text(verdict).splitlines()), newline=False)
+        output.write(render_text(verdict), newline=False)
     elif form != "text" or verdict.allowed:
         output.emit(answer, form, name=f"{target.location}@{digest}", text=lambda: _text(answer))
     verify.require(judgement, request)

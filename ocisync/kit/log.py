@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
+from ocisync.kit.plaintext import plain, plain_json
+
 _REDACTIONS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 [redacted]"),
     (
@@ -100,7 +102,7 @@ class JsonFormatter(logging.Formatter):
             line.setdefault(key, _plain(value))
         if record.exc_info:
             line["traceback"] = redact(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        return plain_json(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -112,6 +114,7 @@ class ConsoleFormatter(logging.Formatter):
         text = f"{record.levelname.lower():7} {redact(record.getMessage())}"
         if fields:
             text += f"  {fields}"
+        text = plain(text)
         if record.exc_info:
             text += "\n" + redact(self.formatException(record.exc_info))
         return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from ocisync.kit.plaintext import plain
 from ocisync.model.artifact import Verdict
 from ocisync.model.descriptor import CLAIM_REPOSITORY, CLAIM_SEQUENCE, CLAIM_SIGNED, CLAIM_TAGS
 from ocisync.model.evidence import SignatureFormat
@@ -25,7 +26,8 @@ def render_text(verdict: Verdict) -> str:
     lines.append(f"{'allowed' if verdict.allowed else 'refused'}: {verdict.reason}{policy}: {verdict.message}")
     if verdict.hint:
         lines.append(f"hint: {verdict.hint}")
-    return "\n".join(lines) + "\n"
+    # What a signature claims must not begin a line of its own.
+    return "".join(f"{plain(line)}\n" for line in lines)
 
 
 def as_json(verdict: Verdict) -> JsonObject:
