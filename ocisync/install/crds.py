@@ -313,14 +313,20 @@ def _policy_spec() -> JsonObject:
         required=("name",),
     )
     remap = opened("One rename.", {"signed": words, "here": words}, required=("signed", "here"))
-    attestation = opened(
-        "One attestation that must exist.",
+    condition = opened(
+        "A text that must stand in its predicate.",
         {
-            "predicateType": words,
-            "authorities": many("Who may make it.", words, most=32),
-            "where": many(
-                "Conditions on it.", opened("One.", {"path": words, "equals": words, "glob": words}), most=32
-            ),
+            "path": text("Where: a JSON pointer.", most=1024),
+            "equals": text("The text.", most=2048),
+            "glob": text("The same; * is any run without /.", most=2048),
+        },
+    )
+    attestation = opened(
+        "One attestation that must be there besides the signatures.",
+        {
+            "predicateType": text("Its type, a URI.", most=1024),
+            "authorities": many("Names of authorities; one of them must have made it.", words, most=32),
+            "where": many("Conditions, all on the same attestation.", condition, most=32),
         },
     )
     grant = opened("One digest that may be returned to.", {"digest": words, "until": words}, required=("digest",))
