@@ -10,7 +10,6 @@ makes the set `truncated`: more evidence may exist, so its absence proves nothin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,12 +26,14 @@ from ocisync.model.limits import (
     MANIFEST_BYTES,
 )
 from ocisync.model.ref import legacy_signature_tag
+from ocisync.model.values import dataclass
 from ocisync.oci.documents import descriptor_of, parse_json
 from ocisync.oci.store import Manifest, Store, TimedStore
 
 LEGACY_SIGNATURE = "dev.cosignproject.cosign/signature"
 SIGNATURE_CHARS = 16 * 1024  # an RSA-16384 signature in base64 has under 3 KiB
 PROBLEMS_COUNT = 50
+_LIST_SHARE, _ITEM_SHARE = 1 / 2, 1 / 3  # of the seconds: for the list, and for one request after it
 SMALL_BUNDLE_BYTES = 32 * 1024  # a keyless signature has about 10 KiB
 
 _BUNDLES = frozenset({BUNDLE_V03, BUNDLE_V03_PARAMETER})
@@ -66,8 +67,7 @@ class _Exhausted(Exception):
 
 class _Collector:
     def __init__(self, store: Store, digest: str, budget: EvidenceBudget) -> None:
-        # One slow answer must not outlast the budget, whatever the registry's own timeouts are.
-        self._store = store.within(budget.seconds) if isinstance(store, TimedStore) else store
+        self._whole = store
         self._digest = digest
         self._budget = budget
         self._deadline = budget.monotonic() + budget.seconds
@@ -79,8 +79,15 @@ class _Collector:
         self._truncated = False
         self._failure: OcisyncError | None = None
 
+    def _store(self, share: float) -> Store:
+        """For requests that may use a share of the seconds: one slow answer must leave time for a good one."""
+        if not isinstance(self._whole, TimedStore):
+            return self._whole
+        left = self._deadline - self._budget.monotonic()
+        return self._whole.within(min(left, share * self._budget.seconds))
+
     def run(self) -> EvidenceSet:
-        listed = self._store.referrers(self._digest)
+        listed = self._store(_LIST_SHARE).referrers(self._digest)
         self._truncated = listed.truncated or len(listed.descriptors) > self._budget.descriptors
         self._problems += listed.problems
         descriptors = listed.descriptors[: self._budget.descriptors]
@@ -119,13 +126,15 @@ class _Collector:
             raise _Exhausted
         self._spend(size)
         self._manifests -= 1
-        return self._store.manifest(ref)
+        manifest = self._store(_ITEM_SHARE).manifest(ref)
+        self._bytes -= max(0, len(manifest.raw) - size)  # a list may say less than comes
+        return manifest
 
     def _fetch_payload(self, descriptor: Descriptor) -> bytes:
         if descriptor.size > BUNDLE_BYTES:
             raise Refused(f"signature of {descriptor.size} bytes, more than the limit of {BUNDLE_BYTES}")
         self._spend(descriptor.size)
-        return self._store.blob(descriptor, max_bytes=BUNDLE_BYTES)
+        return self._store(_ITEM_SHARE).blob(descriptor, max_bytes=BUNDLE_BYTES)
 
     def _spend(self, size: int) -> None:
         if size > self._bytes or self._budget.monotonic() > self._deadline:
@@ -153,7 +162,7 @@ class _Collector:
 
     def _legacy(self) -> None:
         tag = legacy_signature_tag(self._digest)
-        found = self._store.resolve(tag)
+        found = self._store(_ITEM_SHARE).resolve(tag)
         if found is None:
             return
         if found.size > MANIFEST_BYTES:

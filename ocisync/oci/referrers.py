@@ -63,8 +63,11 @@ class ReferrerStore(Protocol):
 
 
 def list_referrers(store: ReferrerStore, digest: str) -> Referrers:
-    """List descriptors that refer to a digest: from the API; from the fallback tag without API or API entries."""
-    found = _from_api(store, digest)
+    """List descriptors that refer to a digest: from the API; from the fallback tag without API or API entries.
+
+    A later page that does not come, or is none, costs the pages after it: what was listed before is `truncated`.
+    """
+    found = _from_api(store, digest, keep=True)
     if found is not None and (found.descriptors or found.truncated):
         return found
     # A registry that gained the API later may know nothing of what clients kept at the tag before.
@@ -72,8 +75,8 @@ def list_referrers(store: ReferrerStore, digest: str) -> Referrers:
     return Referrers(fallback.descriptors, fallback.truncated, fallback.problems, api=found is not None)
 
 
-def _from_api(store: ReferrerStore, digest: str) -> Referrers | None:
-    """What the API lists; None if there is no API."""
+def _from_api(store: ReferrerStore, digest: str, *, keep: bool = False) -> Referrers | None:
+    """What the API lists; None if there is no API. `keep`: what was listed before a page failed."""
     entries: list[object] = []
     what = f"referrers of {store.repository}@{digest}"
     first = True
@@ -95,7 +98,13 @@ def _from_api(store: ReferrerStore, digest: str) -> Referrers | None:
             return replace(_bounded(entries, what, api=True), truncated=True, problems=(error.message,))
         if first:
             return None
+        if keep:
+            return replace(_bounded(entries, what, api=True), truncated=True, problems=(error.message,))
         raise
+    except Unavailable as error:
+        if first or not keep:
+            raise
+        return replace(_bounded(entries, what, api=True), truncated=True, problems=(error.message,))
     listed = _bounded(entries, what, api=True)
     return replace(listed, truncated=listed.truncated or pages >= REFERRER_PAGES)
 
