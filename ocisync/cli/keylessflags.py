@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import click
 
 from ocisync.model.errors import InvalidInput, NotFound, UsageError
 from ocisync.model.limits import TRUSTED_ROOT_BYTES
+from ocisync.model.values import dataclass
 
 if TYPE_CHECKING:
     from ocisync.flows.trust import TrustSet

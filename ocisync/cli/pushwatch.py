@@ -15,7 +15,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from ocisync.model.errors import (
     UsageError,
 )
 from ocisync.model.ref import Place, is_semver_tag
+from ocisync.model.values import dataclass
 
 if TYPE_CHECKING:
     from ocisync.flows.publish import PublishResult, Source

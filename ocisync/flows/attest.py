@@ -8,7 +8,6 @@ something else than it was asked for is found before anything is stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +17,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import is_digest
 from ocisync.model.errors import UsageError
 from ocisync.model.evidence import Evidence, RawSignature, SignatureFormat
+from ocisync.model.values import dataclass
 from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Store
 from ocisync.signing import attestation

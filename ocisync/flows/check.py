@@ -7,7 +7,7 @@ as an artifact of its own, while definitions of custom kinds found in any of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ocisync.manifests import validate
 from ocisync.manifests.parse import ParsedTree, read_tree
@@ -16,6 +16,7 @@ from ocisync.manifests.schema.catalog import Catalog, is_definition, parse_relea
 from ocisync.model.errors import Finding, InvalidInput
 from ocisync.model.resource import JsonObject
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

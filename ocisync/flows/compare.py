@@ -11,7 +11,7 @@ Values of Secrets, and annotations that keep a copy of a whole object, are hidde
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from ocisync.model.ref import Place
 from ocisync.model.resource import JsonObject, ManifestObject
 from ocisync.model.spec import SelectorKind
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
 
 HIDDEN = "(hidden)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ocisync.flows.fetch import Fetched, fetch
 from ocisync.flows.localcopy import Saved
@@ -12,6 +12,7 @@ from ocisync.flows.verify import Judgement, Request, examine_reference, require,
 from ocisync.model.artifact import Verdict, VerdictReason, Verified
 from ocisync.model.descriptor import REVISION
 from ocisync.model.errors import AccessDenied, NotFound, OcisyncError, Refused, Unavailable
+from ocisync.model.values import dataclass
 from ocisync.pack.untar import unpack
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ocisync.kit.strictjson import Malformed
@@ -22,6 +21,7 @@ from ocisync.model.evidence import RawSignature, SignatureFormat
 from ocisync.model.limits import CONFIG_BYTES, LAYER_BYTES
 from ocisync.model.ref import legacy_signature_tag
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Referrers, Store
 from ocisync.pack.artifact import check_config, parse_manifest

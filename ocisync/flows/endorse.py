@@ -12,7 +12,7 @@ Refreshing makes the signatures that our keys have made once more, with the same
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -37,6 +37,7 @@ from ocisync.model.digest import is_digest
 from ocisync.model.errors import NotFound, Refused, UsageError
 from ocisync.model.evidence import Evidence, SignatureFormat
 from ocisync.model.spec import SelectorKind
+from ocisync.model.values import dataclass
 from ocisync.oci.documents import parse_json
 from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Manifest, Store

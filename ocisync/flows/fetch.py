@@ -8,12 +8,11 @@ Every byte is hashed while it is read; sizes are bounded twice, by the descripto
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ocisync.model.artifact import ArtifactManifest, Verified
 from ocisync.model.errors import NotFound
 from ocisync.model.limits import CONFIG_BYTES, LAYER_BYTES
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
 from ocisync.pack.artifact import parse_manifest
 from ocisync.pack.untar import read_unverified, unpack

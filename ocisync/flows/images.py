@@ -8,13 +8,14 @@ be resolved; what could not is told for every place that uses it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ocisync.kit.pool import map_bounded
 from ocisync.manifests.images import DOCKER_HUB, ImagePath, ImageUse, find_images, parse_image, with_images
 from ocisync.model.errors import AccessDenied, Finding, InvalidInput, OcisyncError, Unavailable, UsageError
 from ocisync.model.ref import Reference
 from ocisync.model.tree import SourceTree
+from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
 from ocisync.pack.imageslock import LockedImage, with_lock
 

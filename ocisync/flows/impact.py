@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -27,6 +27,7 @@ from ocisync.model.errors import InvalidInput, NotFound
 from ocisync.model.evidence import EvidenceSet
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import SelectorKind
+from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
 from ocisync.policy.rules import TrustRules
 

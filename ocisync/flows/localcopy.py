@@ -17,7 +17,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ocisync.kit.log import logger
 from ocisync.model.digest import is_digest, sha256_digest
 from ocisync.model.evidence import EvidenceSet, RawSignature, SignatureFormat
 from ocisync.model.limits import CONFIG_BYTES, EVIDENCE_BYTES, LAYER_BYTES, MANIFEST_BYTES, MIB
+from ocisync.model.values import dataclass
 
 _LOG = logger("localcopy")
 _POINTER_BYTES = 1 * MIB

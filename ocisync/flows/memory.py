@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from ocisync.cluster.engine import Engine
@@ -22,6 +21,7 @@ from ocisync.model.artifact import ArtifactManifest, Verdict
 from ocisync.model.clock import Clock
 from ocisync.model.evidence import EvidenceSet
 from ocisync.model.spec import SyncSpec
+from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
 
 

@@ -10,10 +10,11 @@ One place (`agent.conditions`) turns an outcome into conditions; nothing else wr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from ocisync.model.artifact import Verdict
+from ocisync.model.values import dataclass
 
 
 class Reason(StrEnum):

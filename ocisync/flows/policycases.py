@@ -17,7 +17,7 @@ by whom the case says. Its claims are those that `ocisync push` would sign for t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from ocisync.model.errors import InvalidInput
 from ocisync.model.evidence import Evidence, Identity, RootProof, SignatureFormat
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_VERSION, SelectorKind
+from ocisync.model.values import dataclass
 from ocisync.policy.evaluate import Subject, judge
 from ocisync.policy.fields import Fields
 from ocisync.policy.keyless import CLAIM_NAMES

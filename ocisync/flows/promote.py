@@ -11,7 +11,7 @@ tags do not go back in time, unless it is a rollback. Nothing is uploaded but si
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from ocisync.model.descriptor import CLAIM_SEQUENCE, CLAIM_TAGS, CREATED
 from ocisync.model.digest import is_digest
 from ocisync.model.errors import NotFound, Refused, UsageError
 from ocisync.model.ref import check_tag, is_commit_tag, is_reserved_tag, is_semver_tag
+from ocisync.model.values import dataclass
 from ocisync.oci.documents import parse_json
 from ocisync.oci.store import Store
 from ocisync.policy.requirements import unix_seconds

@@ -9,7 +9,6 @@ changes names no commit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.evidence import Identity
 from ocisync.model.predicates import SLSA_PROVENANCE, builder_id
 from ocisync.model.tree import Provenance, SourceTree
+from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
 from ocisync.signing.keylesssigner import KeylessSigner
 from ocisync.source.environment import Environment, build_environment

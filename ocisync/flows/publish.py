@@ -13,7 +13,7 @@ completed by the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from ocisync.model.clock import Clock
 from ocisync.model.descriptor import CLAIM_RENDER, CREATED, OCI_MANIFEST, REVISION, SOURCE, Descriptor
 from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused, UsageError
 from ocisync.model.tree import SourceTree
+from ocisync.model.values import dataclass
 from ocisync.oci.evidence import EvidenceBudget
 from ocisync.oci.store import Store
 from ocisync.pack.artifact import BuiltArtifact, Profile, build, parse_manifest

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ocisync.model.clock import format_rfc3339, parse_rfc3339
 from ocisync.model.errors import Refused, UsageError
 from ocisync.model.ref import check_tag, is_semver_tag
 from ocisync.model.tree import Provenance
+from ocisync.model.values import dataclass
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
 _COMMIT_TAG_CHARS = 12

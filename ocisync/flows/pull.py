@@ -15,7 +15,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from ocisync.model.clock import Clock
 from ocisync.model.errors import InvalidInput, Refused
 from ocisync.model.spec import SelectorKind
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Store
 

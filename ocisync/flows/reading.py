@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from ocisync.flows.rendering import rendered
 from ocisync.model.clock import Clock
 from ocisync.model.errors import UsageError
 from ocisync.model.tree import SourceTree
+from ocisync.model.values import dataclass
 from ocisync.source import files as plain_source
 from ocisync.source import git as git_source
 

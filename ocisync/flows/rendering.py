@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from ocisync.flows.check import Unit
 from ocisync.model.errors import Finding, InvalidInput, NotFound
 from ocisync.model.limits import PATH_DEPTH
 from ocisync.model.tree import Provenance, Rendering, SourceTree, TreeFile
+from ocisync.model.values import dataclass
 from ocisync.source.worktree import read_worktree
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ whose bytes the caller built or compared itself; this module is told the digest 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
@@ -31,6 +30,7 @@ from ocisync.model.errors import NotFound, Unavailable, UsageError
 from ocisync.model.evidence import Evidence, RawSignature, SignatureFormat
 from ocisync.model.limits import BUNDLE_BYTES
 from ocisync.model.ref import legacy_signature_tag
+from ocisync.model.values import dataclass
 from ocisync.oci.evidence import EvidenceBudget, collect
 from ocisync.oci.store import Store
 from ocisync.signing import bundle, legacy

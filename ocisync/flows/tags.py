@@ -8,7 +8,6 @@ themselves, and nothing is verified.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ocisync.kit.pool import map_bounded
@@ -16,6 +15,7 @@ from ocisync.model.descriptor import CREATED, REVISION
 from ocisync.model.errors import NotFound, Refused
 from ocisync.model.ref import is_commit_tag, is_reserved_tag
 from ocisync.model.semver import Range, newest_first
+from ocisync.model.values import dataclass
 from ocisync.oci.documents import parse_json
 from ocisync.oci.store import Store
 

@@ -7,11 +7,12 @@ refuses what it matches. `unusable` says why, for the status of the policy and f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ocisync.model.errors import InvalidInput
 from ocisync.model.evidence import SignatureFormat
 from ocisync.model.resource import JsonObject
+from ocisync.model.values import dataclass
 from ocisync.policy.keyless import Keyless
 from ocisync.policy.predicates import AttestationRule, check_predicate_type
 from ocisync.policy.rules import (

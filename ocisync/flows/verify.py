@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from ocisync.flows.refusal import signers_found
@@ -28,6 +28,7 @@ from ocisync.model.errors import NotFound, OcisyncError, Refused
 from ocisync.model.evidence import Evidence, EvidenceSet
 from ocisync.model.ref import is_semver_tag
 from ocisync.model.spec import SelectorKind
+from ocisync.model.values import dataclass
 from ocisync.oci.evidence import EvidenceBudget
 from ocisync.oci.evidence import collect as collect_evidence
 from ocisync.oci.store import Store

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ocisync.kit.yamlscalar import json_number
+from ocisync.model.values import dataclass
 
 Value = Any
 

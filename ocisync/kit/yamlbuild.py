@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from sys import intern
 from typing import Any, NoReturn
@@ -19,6 +18,7 @@ from ocisync.kit import yamlstream
 from ocisync.kit.yamlscalar import STRING_STARTS, ScalarError, is_float, key_text, resolve_plain, resolve_tagged
 from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput
+from ocisync.model.values import dataclass
 
 
 class PurePythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -17,6 +16,7 @@ import yaml
 from ocisync.kit import jsontext, yamlbuild, yamlstream
 from ocisync.kit.yamlio import Path
 from ocisync.model import limits
+from ocisync.model.values import dataclass
 
 _CAPS = jsontext.Caps(limits.YAML_NODES, limits.YAML_DEPTH, limits.YAML_DOCUMENTS)
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import zip_longest
 from typing import Any, Final
 
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId
+from ocisync.model.values import dataclass
 
 # Merge keys of the built-in API (`x-kubernetes-list-map-keys` and strategic merge keys), by the name of the list.
 # Tried in this order; one counts if every item on both sides has it and no two items of a side agree in it.

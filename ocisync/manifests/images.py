@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ocisync.kit.yamlio import Document, Path, Places, parse_documents
@@ -20,6 +19,7 @@ from ocisync.manifests.parse import is_manifest
 from ocisync.model.errors import Finding, InvalidInput, UsageError
 from ocisync.model.ref import Reference, parse_reference
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 
 DOCKER_HUB = "docker.io"
 _HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})

@@ -11,7 +11,7 @@ finding, and nothing below it is read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ocisync.kit.yamlio import Document, Path, Places, parse_documents
@@ -20,6 +20,7 @@ from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput
 from ocisync.model.resource import ManifestObject, gvk_of, id_of
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _RENDERED = {

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from ocisync.kit.yamlio import Path
@@ -24,6 +23,7 @@ from ocisync.model import limits
 from ocisync.model.errors import Finding
 from ocisync.model.resource import ManifestObject, ObjectId
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")

@@ -7,10 +7,10 @@ unjudged byte cannot reach a cluster by mistake.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ocisync.model.descriptor import Descriptor
+from ocisync.model.values import dataclass
 
 
 class VerdictReason(StrEnum):

@@ -13,8 +13,9 @@ OcisyncError            1   something failed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from ocisync.model.values import dataclass
 
 
 class ExitCode(IntEnum):

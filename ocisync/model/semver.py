@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ocisync.model.errors import UsageError
+from ocisync.model.values import dataclass
 
 RANGE_CHARS = 1_000
 

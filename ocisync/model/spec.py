@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +16,7 @@ from ocisync.model.digest import is_digest
 from ocisync.model.errors import InvalidInput, UsageError
 from ocisync.model.ref import Reference, check_tag, parse_reference
 from ocisync.model.resource import JsonObject
+from ocisync.model.values import dataclass
 
 API_GROUP = "ocisync.dev"
 API_VERSION = "ocisync.dev/v1alpha1"

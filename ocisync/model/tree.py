@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from ocisync.model.errors import Finding
+from ocisync.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from urllib.parse import urlencode, urlsplit
 
 from ocisync.model.errors import AccessDenied, OcisyncError, Unavailable
+from ocisync.model.values import dataclass
 from ocisync.oci.credentials import Credential, CredentialSource
 from ocisync.oci.endpoint import Endpoint, host_of, is_loopback_name, origin_of
 from ocisync.oci.failures import Answer, login_hint, quoted, registry_message

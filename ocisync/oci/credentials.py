@@ -17,12 +17,13 @@ import binascii
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
 from ocisync.model.errors import InvalidInput, UsageError
+from ocisync.model.values import dataclass
 from ocisync.oci.endpoint import DOCKER_HUB_NAMES
 from ocisync.oci.helpers import HELPER_TIMEOUT_S, HelperFailed, ask_helper
 

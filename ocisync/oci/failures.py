@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ocisync.model.errors import AccessDenied, NotFound, OcisyncError, Refused, Unavailable
+from ocisync.model.values import dataclass
 from ocisync.oci.headers import retry_after_s
 
 MAX_QUOTED_CHARS = 300

@@ -6,9 +6,10 @@ All input is hostile: every parser is total (bad input gives nothing, never an e
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+from ocisync.model.values import dataclass
 
 MAX_HEADER_CHARS = 8 * 1024  # what servers themselves allow for one header
 

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ocisync.model.errors import OcisyncError
+from ocisync.model.values import dataclass
 
 HELPER_TIMEOUT_S = 20.0
 HELPER_BYTES = 1024 * 1024

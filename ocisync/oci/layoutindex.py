@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ocisync.model.descriptor import OCI_INDEX, Descriptor
 from ocisync.model.errors import Refused
 from ocisync.model.limits import LAYOUT_MANIFESTS
+from ocisync.model.values import dataclass
 from ocisync.oci.documents import BAD_ARTIFACT, descriptor_of, index_entries, parse_json
 
 REF_NAME = "org.opencontainers.image.ref.name"

@@ -15,12 +15,12 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ocisync.kit.atomic import write_bytes
 from ocisync.model.errors import InvalidInput, OcisyncError, UsageError
+from ocisync.model.values import dataclass
 from ocisync.oci.credentials import MAX_CONFIG_BYTES, Credential, config_paths, keys_of, parse_docker_config, server_key
 from ocisync.oci.helpers import HELPER_TIMEOUT_S, HelperFailed, ask_helper
 

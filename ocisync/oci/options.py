@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from ocisync import __version__
+from ocisync.model.values import dataclass
 from ocisync.oci.credentials import CredentialSource
 from ocisync.oci.retry import RetryPlan
 

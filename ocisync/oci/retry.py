@@ -7,11 +7,11 @@ repeated raises `Transient`; anything else ends the run at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ocisync.kit.backoff import ceiling_s
 from ocisync.model.errors import Unavailable
+from ocisync.model.values import dataclass
 
 T = TypeVar("T")
 

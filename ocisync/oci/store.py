@@ -11,10 +11,10 @@ that is not what its digest, length or type promised; immutable tags; reason `Ba
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from ocisync.model.descriptor import Descriptor
+from ocisync.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

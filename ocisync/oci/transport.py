@@ -15,7 +15,7 @@ import io
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ import urllib3
 
 from ocisync.model.errors import OcisyncError, Refused, Unavailable, UsageError
 from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
+from ocisync.model.values import dataclass
 from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
 from ocisync.oci.connections import Guard, GuardedAdapter, answer_within
 from ocisync.oci.credentials import CredentialSource

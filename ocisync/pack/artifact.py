@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -35,6 +34,7 @@ from ocisync.model.descriptor import (
 from ocisync.model.digest import is_digest, sha256_digest
 from ocisync.model.errors import Finding, InvalidInput, Refused, UsageError
 from ocisync.model.tree import SourceTree
+from ocisync.model.values import dataclass
 from ocisync.pack.tar import count_entries, gzip, write_tar
 
 _IGNORE_HINT = "push a smaller directory, or list what is no manifest in .ocisyncignore"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass
 from typing import NoReturn
 
 from ocisync.model import limits
@@ -20,6 +19,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256_digest
 from ocisync.model.errors import Refused
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 from ocisync.pack.artifact import check_config
 from ocisync.pack.paths import path_problem
 from ocisync.pack.tar import BLOCK, NAME_BYTES
@@ -78,7 +78,10 @@ def read_unverified(manifest: ArtifactManifest, config: bytes, layer: bytes) -> 
     return files
 
 
-def read_layer(layer: bytes, caps: Caps = Caps()) -> tuple[tuple[TreeFile, ...], str]:
+_CAPS = Caps()
+
+
+def read_layer(layer: bytes, caps: Caps = _CAPS) -> tuple[tuple[TreeFile, ...], str]:
     """Unpack layer bytes into files and the digest of the tar.
 
     Raises:
@@ -95,7 +98,7 @@ def content_digest(layer: bytes) -> str:
     Raises:
         Refused: reason BadArtifact.
     """
-    stream = _Inflater(layer, Caps())
+    stream = _Inflater(layer, _CAPS)
     while stream.read_some():
         pass
     return stream.finish()

@@ -12,11 +12,12 @@ the policy's own conditions say which builder is wanted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ocisync.model.artifact import VerdictReason, VerdictStep
 from ocisync.model.evidence import Evidence
 from ocisync.model.predicates import BUILDER_PATH, SLSA_PROVENANCE, builder_id
+from ocisync.model.values import dataclass
 from ocisync.policy.predicates import AttestationRule, Condition
 from ocisync.policy.requirements import Check, Context, attestation_checks, counted_for
 from ocisync.policy.rules import RepositoryClaim

@@ -10,7 +10,8 @@ can neither lower nor raise it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from ocisync.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

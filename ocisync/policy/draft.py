@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from ocisync.model.spec import API_VERSION, POLICY_KIND
+from ocisync.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ More evidence never turns an allowed artifact into a refused one (deny lists asi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from ocisync.model.artifact import Verdict, VerdictReason, VerdictStep
 from ocisync.model.descriptor import CLAIM_REVISION
 from ocisync.model.evidence import Evidence
+from ocisync.model.values import dataclass
 from ocisync.policy.attestations import judge_attestations
 from ocisync.policy.counting import Vote, next_watermark, reached
 from ocisync.policy.explain import signing_hint

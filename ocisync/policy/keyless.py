@@ -11,11 +11,11 @@ it was run for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ocisync.model.errors import InvalidInput
 from ocisync.model.evidence import Identity
+from ocisync.model.values import dataclass
 from ocisync.policy.fields import Fields
 from ocisync.policy.globs import glob_matches
 

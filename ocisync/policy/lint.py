@@ -7,12 +7,12 @@ business: `rules.problems_of` lists what is wrong with them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import permutations
 from urllib.parse import urlsplit
 
 from ocisync.model.evidence import SignatureFormat
+from ocisync.model.values import dataclass
 from ocisync.policy.keyless import Keyless
 from ocisync.policy.rules import Mode, RepositoryClaim, TagClaim, TrustRules
 from ocisync.policy.select import pattern_matches

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ocisync.model.errors import InvalidInput
 from ocisync.model.predicates import SHORT_NAMES, SLSA_PROVENANCE, type_problem
+from ocisync.model.values import dataclass
 from ocisync.policy.fields import Fields
 from ocisync.policy.globs import glob_matches
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
 from ocisync.model.artifact import VerdictReason
@@ -28,6 +27,7 @@ from ocisync.model.errors import UsageError
 from ocisync.model.evidence import Evidence
 from ocisync.model.ref import parse_reference
 from ocisync.model.spec import SelectorKind
+from ocisync.model.values import dataclass
 from ocisync.policy.rules import Authority, RepositoryClaim, TagClaim, TrustRules, canonical_repository
 
 _CLOCKS = "compare the clocks of the signer and of this machine"

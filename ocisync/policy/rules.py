@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -29,6 +29,7 @@ from ocisync.model.evidence import SignatureFormat
 from ocisync.model.ref import parse_reference
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_VERSION, POLICY_KIND, parse_duration
+from ocisync.model.values import dataclass
 from ocisync.policy.fields import Fields
 from ocisync.policy.keyless import Keyless, parse_keyless
 from ocisync.policy.predicates import AttestationRule, parse_attestations

@@ -9,8 +9,8 @@ broader one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ocisync.model.values import dataclass
 from ocisync.policy.rules import NO_DENY, BrokenPolicy, Deny, TrustRules, canonical_repository
 
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from ocisync.kit.yamlio import Path, Places, parse_documents
 from ocisync.model.errors import Finding, InvalidInput
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 CHART = "Chart.yaml"

@@ -16,12 +16,12 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from ocisync.model.errors import OcisyncError, Unavailable
 from ocisync.model.limits import MIB, YAML_BYTES
+from ocisync.model.values import dataclass
 
 _CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
 _SYSTEM_PATH = "/usr/bin:/bin"  # for tools that are wrapper scripts

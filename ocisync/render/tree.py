@@ -11,13 +11,14 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ocisync.kit.background import Background
 from ocisync.model.errors import Finding, InvalidInput, OcisyncError
 from ocisync.model.tree import Origin, Rendering, TreeFile
+from ocisync.model.values import dataclass
 from ocisync.render import helm, kustomize
 from ocisync.render.layout import Layout, Mode, RenderOptions, Unit
 from ocisync.render.programs import Ended, Program, find_helm, find_kustomize, run

@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from ocisync.model.descriptor import (
 )
 from ocisync.model.digest import sha256_digest
 from ocisync.model.limits import BUNDLE_BYTES
+from ocisync.model.values import dataclass
 from ocisync.signing.keys import Signer
 from ocisync.signing.statement import only, pae, statement
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from ocisync.kit.strictjson import Malformed, parse_json_object
 from ocisync.model.errors import AccessDenied, InvalidInput, OcisyncError, Unavailable, UsageError
 from ocisync.model.evidence import Identity
 from ocisync.model.limits import TRUSTED_ROOT_BYTES
+from ocisync.model.values import dataclass
 from ocisync.signing.certificate import read_identity
 from ocisync.signing.keyless import require_library
 from ocisync.signing.roots import TrustedRoot, load_root

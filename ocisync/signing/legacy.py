@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ocisync.kit.strictjson import Malformed, parse_json_object
@@ -17,6 +16,7 @@ from ocisync.model.descriptor import OCI_CONFIG, OCI_MANIFEST, SIMPLE_SIGNING, D
 from ocisync.model.digest import is_digest, parse_digest, sha256_digest
 from ocisync.model.errors import InvalidInput
 from ocisync.model.limits import BUNDLE_BYTES, MANIFEST_BYTES
+from ocisync.model.values import dataclass
 from ocisync.signing.keys import Signer
 from ocisync.signing.statement import only, string_map
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from ocisync.model.clock import parse_rfc3339
 from ocisync.model.digest import sha256_digest
 from ocisync.model.errors import InvalidInput
 from ocisync.model.limits import TRUSTED_ROOT_BYTES
+from ocisync.model.values import dataclass
 from ocisync.signing.bundle import strict_base64
 from ocisync.signing.statement import only
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ocisync.kit.strictjson import Malformed, parse_json_object
 from ocisync.model.descriptor import SIGN_PREDICATE
 from ocisync.model.digest import digest_hex, is_digest
 from ocisync.model.limits import BUNDLE_BYTES
+from ocisync.model.values import dataclass
 
 STATEMENT_V1 = "https://in-toto.io/Statement/v1"
 # cosign writes v0.1 for attestations; the fields that matter are the same.

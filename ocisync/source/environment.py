@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ocisync.model.values import dataclass
 from ocisync.source.revision import clean_url, is_ref
 
 _TEXT_CHARS = 500

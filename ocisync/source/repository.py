@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from ocisync.model.errors import InvalidInput
+from ocisync.model.values import dataclass
 
 REGULAR = frozenset({0o100644, 0o100755, 0o100664})
 SYMLINK = 0o120000

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ocisync.model.errors import UsageError
+from ocisync.model.values import dataclass
 
 _SCP = re.compile(r"(?:[^@/\s]+@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):(?P<path>(?!//)[^\s]+)\Z")
 # No lone surrogates: they are how bytes that are not UTF-8 arrive, and no JSON document can hold them.

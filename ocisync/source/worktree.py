@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ocisync.model import limits
 from ocisync.model.errors import Finding, InvalidInput, NotFound
 from ocisync.model.tree import TreeFile
+from ocisync.model.values import dataclass
 from ocisync.source.ignore import IGNORE_FILE, parse_ignore
 
 _TIMEOUT_S = 60.0

@@ -15,13 +15,13 @@ time, `d` base64, `*` anything, a definition's name, `[TYPE` list or `{TYPE` map
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ocisync.manifests.schema.nodes import SCALARS, Entries, Items, Node, Problems, Struct, Text
 from ocisync.model.resource import Gvk
+from ocisync.model.values import dataclass
 
 _FILE = Path(__file__).with_name("kubernetes.json")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ocisync.manifests.schema.structural import DefinitionError
 from ocisync.model.resource import Gvk, JsonObject
+from ocisync.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

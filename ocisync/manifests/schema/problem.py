@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from ocisync.kit.yamlio import Path
 from ocisync.manifests.rules import Rule
+from ocisync.model.values import dataclass
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_-]*\Z")
 _SHOWN_CHARS = 60
