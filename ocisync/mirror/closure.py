@@ -34,7 +34,7 @@ class Item:
     """One manifest.
 
     Attributes:
-        subject: the digest that a referrer refers to; empty for other roles.
+        subject: the digest that it refers to, whatever its role; empty for none.
         parts: the manifests that an index lists.
         blobs: config and layers, each once; without those that only foreign servers offer.
     """
@@ -134,9 +134,14 @@ class RepositoryClosure:
     beside: tuple[Beside, ...]
     tags: tuple[Named, ...]
 
-    def item(self, digest: str) -> Item:
-        """The manifest of a digest that is in it."""
-        return next(item for item in self.items if item.digest == digest)
+    def find(self, digest: str) -> Item | None:
+        """The manifest of a digest; None if it is not among the items."""
+        return next((item for item in self.items if item.digest == digest), None)
+
+    def referrers(self) -> Iterator[Item]:
+        """The manifests that refer to others of it."""
+        digests = {item.digest for item in self.items}
+        return (item for item in self.items if item.subject in digests)
 
     def manifests(self) -> Iterator[Item]:
         """All of them, those at tags beside a digest too."""
@@ -166,7 +171,7 @@ class Closure:
         return next(part for part in self.repositories if part.place.location == place.location)
 
 
-def read_item(manifest: Manifest, role: Role, subject: str = "") -> Item:
+def read_item(manifest: Manifest, role: Role) -> Item:
     """Read what a manifest names.
 
     Raises:
@@ -174,6 +179,7 @@ def read_item(manifest: Manifest, role: Role, subject: str = "") -> Item:
     """
     what = f"manifest {manifest.descriptor.digest}"
     document = parse_json(manifest.raw, what)
+    subject = subject_digest(manifest.raw)
     if manifest.descriptor.media_type in INDEX_TYPES:
         parts = [_described(entry, what) for entry in index_entries(document, what)]
         return Item(manifest, role, subject, tuple(dict.fromkeys(part.digest for part in parts)))

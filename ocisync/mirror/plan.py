@@ -14,7 +14,7 @@ from typing import Any
 
 from ocisync.kit.pool import map_bounded
 from ocisync.mirror.beside import MERGED_SUFFIXES, union
-from ocisync.mirror.closure import Beside, Closure, Item, Named, RepositoryClosure, Role
+from ocisync.mirror.closure import Beside, Closure, Item, Named, RepositoryClosure
 from ocisync.mirror.stores import Stores
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import NotFound, Refused, UsageError
@@ -280,7 +280,7 @@ class _Examination:
 
     def _unlisted(self, missing: frozenset[str]) -> frozenset[str]:
         """Referrers that have to be attached: missing ones, and those that nobody would find."""
-        referrers = [item for item in self._part.items if item.role is Role.REFERRER]
+        referrers = list(self._part.referrers())
         subjects = list(dict.fromkeys(item.subject for item in referrers if item.digest not in missing))
         listed = map_bounded(self._store.referrers, subjects, workers=self._workers)
         known = {

@@ -110,21 +110,21 @@ class _Repository:
 
     def root(self, digest: str, role: Role) -> _Found:
         found = _Found()
-        self._visit(digest, role, "", found, 0)
+        self._visit(digest, role, found, 0)
         return found
 
-    def _visit(self, digest: str, role: Role, subject: str, found: _Found, depth: int) -> None:
+    def _visit(self, digest: str, role: Role, found: _Found, depth: int) -> None:
         if digest in found.items:
             return
         if depth > CLOSURE_DEPTH:
             raise Refused(f"{self._place.location}@{digest}: nested deeper than {CLOSURE_DEPTH}", reason="TooLarge")
-        self._take(self._read(digest), role, subject, found, depth)
+        self._take(self._read(digest), role, found, depth)
 
-    def _take(self, manifest: Manifest, role: Role, subject: str, found: _Found, depth: int) -> None:
-        item = read_item(manifest, role, subject)
+    def _take(self, manifest: Manifest, role: Role, found: _Found, depth: int) -> None:
+        item = read_item(manifest, role)
         for part in item.parts:
             try:
-                self._visit(part, Role.PART, "", found, depth + 1)
+                self._visit(part, Role.PART, found, depth + 1)
             except NotFound as error:
                 message = f"{self._place.location}@{item.digest} lists {part}, which is not there"
                 raise NotFound(message, hint=_GONE) from error
@@ -188,7 +188,7 @@ class _Repository:
         if not refers_to(manifest, subject):
             found.notes.append(f"{name} is left out: it refers to something else")
             return
-        self._take(manifest, Role.REFERRER, subject, found, depth)
+        self._take(manifest, Role.REFERRER, found, depth)
 
     # -- tags beside a digest ---------------------------------------------------------------------
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ocisync.mirror.beside import MERGED_SUFFIXES, union
-from ocisync.mirror.closure import Beside, Item, Named, RepositoryClosure, Role
+from ocisync.mirror.closure import Beside, Item, Named, RepositoryClosure
 from ocisync.mirror.plan import TagAction, decide_tag
-from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import NotFound, Refused
 from ocisync.oci.store import Manifest, Store
 
@@ -20,16 +19,12 @@ _ROUNDS = 5  # others may write to a shared tag at the same time
 
 
 def write_item(store: Store, part: RepositoryClosure, item: Item) -> None:
-    """Store one manifest by digest; a referrer is attached to its subject and read back."""
-    if item.role is Role.REFERRER and item.subject:
-        store.attach(item.manifest.raw, subject_descriptor(part, item.subject))
+    """Store one manifest by digest; what refers to another of the closure is attached to it and read back."""
+    subject = part.find(item.subject)
+    if subject is not None:
+        store.attach(item.manifest.raw, replace(subject.manifest.descriptor, artifact_type=""))
     else:
         store.put_manifest(item.manifest.raw, item.manifest.descriptor.media_type, item.digest)
-
-
-def subject_descriptor(part: RepositoryClosure, digest: str) -> Descriptor:
-    """The descriptor of a subject, as a referrer's index knows it."""
-    return replace(part.item(digest).manifest.descriptor, artifact_type="")
 
 
 def write_beside(store: Store, beside: Beside) -> bool:
