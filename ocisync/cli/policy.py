@@ -162,7 +162,7 @@ def check(files: tuple[Path, ...], form: str, quiet: bool) -> int:
         output.emit(answer, form, text=lambda: "\n".join(lines))
     if form == "text" and not quiet:
         output.note(
-            f"{len(report.policies)} usable policies, {len(report.errors)} errors, {len(report.warnings)} warnings"
+            f"policies: {len(report.policies)} usable; errors: {len(report.errors)}; warnings: {len(report.warnings)}"
         )
     return int(ExitCode.FAILED if report.errors else ExitCode.OK)
 
@@ -232,7 +232,8 @@ def _told(file: str, one: CaseResult) -> list[str]:
     line = f"{word}  {output.plain(one.name)} ({one.verdict.reason})"
     if one.passed:
         return [line]
-    details = [*one.differences, f"verdict: {one.verdict.message}"]
+    by = f" of policy {one.verdict.policy}" if one.verdict.policy else ""
+    details = [*one.differences, f"verdict{by}: {one.verdict.message}"]
     return [f"{line}  {file}:{one.line}", *(f"      {output.plain(detail)}" for detail in details)]
 
 

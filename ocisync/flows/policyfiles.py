@@ -155,7 +155,7 @@ def _check_file(file: PolicyFile, now: datetime) -> tuple[tuple[PolicyDocument, 
     errors: list[Finding] = []
     warnings: list[Finding] = []
     for document in documents:
-        problems = problems_of(document.value)
+        problems = (*problems_of(document.value), *_bad_keys(document.value))
         errors += [_finding(document, places, _with_hint(error), "invalid") for error in problems]
         if problems:
             continue
@@ -166,6 +166,20 @@ def _check_file(file: PolicyFile, now: datetime) -> tuple[tuple[PolicyDocument, 
             continue
         warnings += [_advised(document, places, one) for one in advice(rules, now)]
     return documents, errors, warnings
+
+
+def _bad_keys(document: JsonObject) -> Iterator[InvalidInput]:
+    """Keys that cannot be read, also in a policy that is broken otherwise."""
+    spec = document.get("spec")
+    authorities = spec.get("authorities") if isinstance(spec, dict) else None
+    for index, authority in enumerate(authorities if isinstance(authorities, list) else ()):
+        key = authority.get("key") if isinstance(authority, dict) else None
+        pem = key.get("pem") if isinstance(key, dict) else None
+        if isinstance(pem, str) and pem:
+            try:
+                load_public(pem, name=f"spec.authorities[{index}].key.pem")
+            except InvalidInput as error:
+                yield error
 
 
 def _duplicates(
