@@ -61,7 +61,7 @@ class Bench:
             f"oci://{self.tap.host}/secrets/{self.directory.name[-20:]}:dev",
             "-vv",
         ]
-        key = ["--sign-key", str(self.key_file), "--legacy-signature"]
+        key = ["--sign-key", str(self.key_file), "--legacy-signature", "--provenance"]
         environ = {"GIT_ALLOW_PROTOCOL": "http", **(environ or {})}
         return self.server.run([*arguments, *key, *flags], self.directory / f"push-{number}", environ)
 
