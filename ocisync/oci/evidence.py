@@ -84,15 +84,13 @@ class _Collector:
         if not isinstance(self._whole, TimedStore):
             return self._whole
         left = self._deadline - self._budget.monotonic()
+        if left <= 0:
+            raise _Exhausted
         return self._whole.within(min(left, share * self._budget.seconds))
 
     def run(self) -> EvidenceSet:
-        listed = self._store(_LIST_SHARE).referrers(self._digest)
-        self._truncated = listed.truncated or len(listed.descriptors) > self._budget.descriptors
-        self._problems += listed.problems
-        descriptors = listed.descriptors[: self._budget.descriptors]
         try:
-            for descriptor in sorted(descriptors, key=_unlikely):
+            for descriptor in sorted(self._listed(), key=_unlikely):
                 self._attempt(descriptor.digest, partial(self._referrer, descriptor))
             self._attempt(legacy_signature_tag(self._digest), self._legacy)
         except _Exhausted:
@@ -106,6 +104,12 @@ class _Collector:
             raise self._failure
         problems = list(dict.fromkeys(self._problems))
         return EvidenceSet(tuple(self._items), self._truncated, tuple(problems[:PROBLEMS_COUNT]))
+
+    def _listed(self) -> tuple[Descriptor, ...]:
+        listed = self._store(_LIST_SHARE).referrers(self._digest)
+        self._truncated = listed.truncated or len(listed.descriptors) > self._budget.descriptors
+        self._problems += listed.problems
+        return listed.descriptors[: self._budget.descriptors]
 
     def _attempt(self, source: str, read: Callable[[], None]) -> None:
         """Read one source; its failure is its own."""
