@@ -5,8 +5,10 @@ same recipe as the agent's. T-numbers are those of docs/trust.md.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,10 +26,12 @@ from ocisync.model.evidence import EvidenceSet, SignatureFormat
 from ocisync.model.limits import BUNDLE_BYTES
 from ocisync.model.spec import SelectorKind
 from ocisync.oci.evidence import EvidenceBudget
+from ocisync.pack.tar import write_tar
 from ocisync.sandbox.faults import Relabel
 from ocisync.sandbox.registry import Registry
 from ocisync.signing import bundle
-from tests.support.artifacts import artifact
+from ocisync.signing.statement import statement
+from tests.support.artifacts import artifact, tree_of
 from tests.support.memory_store import MemoryStore
 from tests.support.signedrepository import SignedRepository
 from tests.support.trust import NOW, SEQUENCE, bundle_of, bundle_with, claims, policy, signer
@@ -101,6 +105,24 @@ def test_t04_a_changed_layer_byte_is_refused(server: Registry, repo: SignedRepos
     repo.sign(built.descriptor, CI)
     changed = built.layer[:-1] + bytes([built.layer[-1] ^ 1])
     server.replace_blob(built.layer_descriptor.digest, changed)
+    with pytest.raises(Refused):
+        fetch(repo.store, repo.verify())
+
+
+def test_t04_another_sound_layer_of_the_same_size_is_refused(server: Registry, repo: SignedRepository) -> None:
+    def plain(content: str) -> bytes:
+        return gzip.compress(write_tar(tree_of({"app.yaml": content}).files), 0, mtime=0)
+
+    honest, evil = plain("kind: A\n"), plain("kind: B\n")
+    built = artifact({"app.yaml": "kind: A\n"})
+    layer = Descriptor(built.layer_descriptor.media_type, sha256_digest(honest), len(honest))
+    raw = built.manifest_with_layer(layer)
+    descriptor = Descriptor(OCI_MANIFEST, sha256_digest(raw), len(raw))
+    repo.push(replace(built, manifest=raw, descriptor=descriptor, layer=honest, layer_descriptor=layer), "production")
+    repo.sign(descriptor, CI)
+    assert fetch(repo.store, repo.verify()).files[0].data == b"kind: A\n"
+    assert len(evil) == len(honest)
+    server.replace_blob(layer.digest, evil)
     with pytest.raises(Refused):
         fetch(repo.store, repo.verify())
 
@@ -267,6 +289,29 @@ def test_t18_two_readings_of_one_statement_are_refused(repo: SignedRepository) -
     verdict = repo.judge().verdict
     assert verdict.reason is VerdictReason.BAD_SIGNATURE
     assert "duplicate key" in verdict.message
+
+
+@pytest.mark.parametrize("part", ["bundle", "material", "envelope", "signature", "statement", "subject"])
+def test_t18_a_field_that_nobody_defined_is_refused(repo: SignedRepository, part: str) -> None:
+    """Another tool may read a second signature, subject or condition there."""
+    built = repo.push(FILES, "production")
+    payload = json.loads(statement(built.descriptor.digest, repo.claims()))
+    if part in {"statement", "subject"}:
+        (payload if part == "statement" else payload["subject"][0])["x"] = 1
+    made = json.loads(bundle_with(CI, payload).payload)
+    envelope = made["dsseEnvelope"]
+    outer = {
+        "bundle": made,
+        "material": made["verificationMaterial"],
+        "envelope": envelope,
+        "signature": envelope["signatures"][0],
+    }
+    if part in outer:
+        outer[part]["x"] = 1
+    repo.attach_bundle(built.descriptor, json.dumps(made).encode())
+    verdict = repo.judge().verdict
+    assert verdict.reason is VerdictReason.BAD_SIGNATURE
+    assert "unknown field 'x'" in verdict.message
 
 
 def test_t18_a_signature_copied_in_another_encoding_is_still_one_signer(repo: SignedRepository) -> None:

@@ -1,0 +1,37 @@
+"""A seeded sample of the fuzzing, and every kept case; `python -m tests.fuzz` goes on for as long as it is told to."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.fuzz import corpus
+from tests.fuzz.run import answer_to, kind_of, run
+from tests.fuzz.targets import TARGETS, Target
+
+CASES = 100_000 if os.environ.get("OCISYNC_HEAVY") == "1" else 600
+
+
+def _name(target: Target) -> str:
+    return target.name
+
+
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("target", TARGETS, ids=_name)
+def test_damaged_documents_are_read_or_refused_with_a_reason(target: Target) -> None:
+    campaign = run(target, CASES * target.share // 100, seed=1)
+    assert [(number, data, repr(error)) for number, data, error in campaign.defects] == []
+    assert 0 < campaign.read < campaign.cases, "both ways are taken"
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target.kept], ids=_name)
+def test_kept_cases_are_answered_as_before(target: Target) -> None:
+    kept = list(corpus.read(target.name))
+    assert kept
+    changed = [(expected, found) for expected, data in kept if (found := kind_of(answer_to(target, data))) != expected]
+    assert changed == [], "look at the difference, then python -m tests.fuzz --keep"
+
+
+def test_every_case_counts_for_one_target() -> None:
+    assert sum(target.share for target in TARGETS) == 100
