@@ -137,9 +137,11 @@ class PrivateSigstore:
         repository: str = "acme/shop",
         workflow: str = "acme/shop/.github/workflows/release.yml@refs/tags/v1.4.0",
         ref: str = "refs/tags/v1.4.0",
+        commit: str = oidc.COMMIT,
     ) -> str:
         """An identity token of a GitHub job."""
-        return oidc.token(self._oidc_key, oidc.GITHUB, oidc.github_run(repository, workflow, ref))
+        claims = {**oidc.github_run(repository, workflow, ref), "sha": commit}
+        return oidc.token(self._oidc_key, oidc.GITHUB, claims)
 
     def gitlab_token(self, project: str = "acme/shop", ref: str = "main") -> str:
         """An identity token of a GitLab job."""
