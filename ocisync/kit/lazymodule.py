@@ -6,6 +6,8 @@ After `defer("jsonschema")`, the `import jsonschema` of another library costs no
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import sys
 import threading
@@ -27,8 +29,13 @@ class _Deferred(ModuleType):
         return getattr(self, name)
 
 
-def defer(name: str) -> None:
-    """Let `import name` give a module that is executed at its first use; nothing if it is loaded already."""
+def defer(name: str, *, version_in: str = "") -> None:
+    """Let `import name` give a module that is executed at its first use; nothing if it is loaded already.
+
+    Args:
+        name: a module or package.
+        version_in: its small submodule that knows `__version__`, for importers that look at nothing else.
+    """
     if name in sys.modules:
         return
     spec = importlib.util.find_spec(name)
@@ -37,3 +44,7 @@ def defer(name: str) -> None:
     module = importlib.util.module_from_spec(spec)
     module.__class__ = _Deferred
     sys.modules[name] = module
+    if version_in:
+        with contextlib.suppress(ImportError, AttributeError):  # another edition of it: executed when asked
+            version = importlib.import_module(f"{name}.{version_in}").__version__
+            module.__version__ = version  # type: ignore[attr-defined]

@@ -50,6 +50,8 @@ def open_store(reference: Reference | str, options: RegistryOptions | None = Non
     """
     # oras validates manifests of its own making with it, and a third of its import time is that.
     defer("jsonschema")
+    # requests wants to know its version, and would guess the encodings of texts with it; we read bytes.
+    defer("charset_normalizer", version_in="version")
     from ocisync.oci.transport import Transport
 
     options = options or RegistryOptions()

@@ -16,8 +16,6 @@ from ocisync.model.descriptor import IN_TOTO_PAYLOAD_TYPE, SIGN_PREDICATE
 from ocisync.model.evidence import Evidence, Identity, RawSignature, RootProof, SignatureFormat
 from ocisync.model.limits import BUNDLE_BYTES
 from ocisync.signing import bundle, legacy
-from ocisync.signing.certificate import read_identity
-from ocisync.signing.keyless import prove
 from ocisync.signing.keys import PublicKey
 from ocisync.signing.roots import TrustedRoot
 from ocisync.signing.statement import pae, parse_statement
@@ -70,6 +68,9 @@ def _examine_certified(raw: RawSignature, envelope: bundle.Envelope, roots: Sequ
     found = Evidence(raw.source, raw.format, certified=True)
     if not roots:
         return found
+    from ocisync.signing.certificate import read_identity  # most signatures are made by keys
+    from ocisync.signing.keyless import prove
+
     stated = read_identity(envelope.certificate)
     proofs: list[RootProof] = []
     problem = ""

@@ -16,7 +16,6 @@ from dataclasses import field
 from datetime import datetime
 from typing import Any
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -158,6 +157,8 @@ def _key_id(value: Any, what: str) -> None:
 
 
 def _authority(kind: str, item: Mapping[str, Any]) -> Part:
+    from cryptography import x509  # large, and not needed where keys sign
+
     what = _NAMES[kind]
     only(item, _AUTHORITY_FIELDS, what)
     subject = _object(item.get("subject"), f"subject of a {what}")

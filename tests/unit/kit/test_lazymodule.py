@@ -32,3 +32,16 @@ open_store('127.0.0.1:1/a')
 print('jsonschema.validators' in sys.modules, 'requests' in sys.modules)
 """
     assert run(program) == "False True"
+
+
+def test_the_library_that_guesses_encodings_is_there_when_somebody_does_use_it() -> None:
+    program = """
+from ocisync.oci.client import open_store
+open_store('127.0.0.1:1/a')
+print('charset_normalizer.cd' in sys.modules)
+import requests
+answer = requests.Response()
+answer._content = 'grüße'.encode()
+print(answer.text)
+"""
+    assert run(program).split() == ["False", "grüße"]
