@@ -37,7 +37,7 @@ from ocisync.model.resource import JsonObject
     "sign_keys",
     multiple=True,
     metavar="FILE",
-    help="Private key to sign with (file or env://NAME); repeat for more.",
+    help="Private key to sign with (file, env://NAME or exec:PROGRAM?KEY); repeat for more.",
 )
 @keylessflags.signing_options
 @layout_option
@@ -80,7 +80,10 @@ def command(
     from ocisync.flows.attest import AttestRequest, attest
     from ocisync.signing import attestation
 
-    kind = attestation.predicate_type(kind)
+    try:
+        kind = attestation.predicate_type(kind)
+    except InvalidInput as error:
+        raise UsageError(f"--type: {error.message}", hint=error.hint) from None
     predicate = attestation.read_predicate(_read(predicate_file), name=predicate_file)
     signers = load_signers(sign_keys, keyless, legacy=False)
     with output.progress(f"Attesting {target}", quiet=quiet), open_place(target, registry) as store:

@@ -119,7 +119,11 @@ def _kinds(kinds: dict[str, int]) -> str:
 def _beside(answer: JsonObject) -> str:
     bundles = sum(1 for item in answer["referrers"] if item["artifactType"] == BUNDLE_V03)
     others = len(answer["referrers"]) - bundles
-    beside = [f"{bundles} signature bundle{'s' if bundles != 1 else ''}"]
+    attested = sum(1 for item in answer["signatures"] if item["predicateType"] not in {"", SIGN_PREDICATE})
+    signed = max(bundles - attested, 0)
+    beside = [f"{signed} signature bundle{'s' if signed != 1 else ''}"]
+    if attested:
+        beside.append(f"{attested} attestation{'s' if attested != 1 else ''}")
     if others:
         beside.append(f"{others} other referrer{'s' if others != 1 else ''}")
     if answer["legacySignature"]:

@@ -103,7 +103,7 @@ def _rule(where: str, item: object, known: Collection[str]) -> AttestationRule:
 def _condition(where: str, item: object) -> Condition:
     fields = Fields(item, where, ("path", "equals", "glob"))
     path = fields.text("path")
-    if not path.startswith("/") or _BAD_ESCAPE.search(path) or len(path) > _PATH_CHARS:
+    if not path.startswith("/") or _BAD_ESCAPE.search(path) or len(path) > _PATH_CHARS or not path.isprintable():
         raise fields.fail(
             "path", f"{path[:100]!r} is no JSON pointer", "it begins with /, for example /runDetails/builder/id"
         )

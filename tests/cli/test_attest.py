@@ -85,6 +85,7 @@ def test_the_same_push_again_attests_nothing(cli: Cli, repo: GitRepo, target: st
     seen = json.loads(cli("inspect", f"oci://{target}:1.0.0", "-o", "json").out)
     kinds = [item["predicateType"] for item in seen["signatures"]]
     assert kinds.count("https://slsa.dev/provenance/v1") == 1
+    assert "1 signature bundle, 1 attestation" in cli("inspect", f"oci://{target}:1.0.0").out
 
 
 def test_anything_is_attested_and_asked_for(cli: Cli, target: str, pushed: str, tmp_path: Path) -> None:
@@ -119,10 +120,10 @@ def test_mistakes_are_told_in_one_line(cli: Cli, repo: GitRepo, target: str, pus
     signed = ["--sign-key", "k.key"]
     cases: list[tuple[list[str], int, str]] = [
         (["attest", digest, "--type", "custom", "--predicate", "p.json"], 2, "--sign-key"),
-        (["attest", digest, "--type", "nothing", "--predicate", "p.json", *signed], 1, "no URI"),
+        (["attest", digest, "--type", "nothing", "--predicate", "p.json", *signed], 2, "no URI"),
         (
             ["attest", digest, "--type", "https://sigstore.dev/cosign/sign/v1", "--predicate", "p.json", *signed],
-            1,
+            2,
             "is the type of signatures",
         ),
         (["attest", digest, "--type", "custom", "--predicate", "none.json", *signed], 5, "none.json"),

@@ -245,6 +245,7 @@ def test_a_condition_looks_at_one_text(condition: dict[str, str], matches: bool)
         ("is no JSON pointer", {"where": [{"path": "a/b", "equals": "b"}]}),
         ("is no JSON pointer", {"where": [{"path": "/a~2", "equals": "b"}]}),
         ("is no JSON pointer", {"where": [{"path": "/a~", "equals": "b"}]}),
+        ("is no JSON pointer", {"where": [{"path": "/a\nb", "equals": "b"}]}),
         ("exactly one of equals, glob", {"where": [{"path": "/a"}]}),
         ("exactly one of equals, glob", {"where": [{"path": "/a", "equals": "b", "glob": "b"}]}),
         ("where[0].equals: expected a string, found a number", {"where": [{"path": "/a", "equals": 3}]}),
