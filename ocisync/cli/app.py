@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "promote": ("promote", "The same as tag."),
     "pull": ("pull", "Write an artifact's files into a directory, verified."),
     "diff": ("diff", "Show what changes between two artifacts or directories, by object and field."),
+    "mirror": ("mirror", "Move whole artifacts to other registries and layouts, signatures and images included."),
     "keys": ("keys", "Make and read signing keys."),
     "policy": ("policy", "Write, check and try trust policies."),
     "install": ("install", "Print or apply everything the agent needs in a cluster."),

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -130,6 +131,40 @@ def progress(description: str, *, quiet: bool) -> Iterator[Callable[[str], None]
 
     with Console(stderr=True).status(description) as status:
         yield lambda step: status.update(f"{description}: {step}")
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a transfer tells: its step, its size, and bytes that were moved (negative: to be moved again)."""
+
+    step: Callable[[str], None]
+    total: Callable[[int], None]
+    moved: Callable[[int], None]
+
+
+@contextmanager
+def transfer(description: str, *, quiet: bool) -> Iterator[Transfer]:
+    """Show a bar with bytes, speed and remaining time on a terminal; nothing elsewhere."""
+    if quiet or not _colour(sys.stderr):
+        yield Transfer(lambda _step: None, lambda _total: None, lambda _moved: None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield Transfer(
+            lambda step: bar.update(task, description=f"{description}: {plain(step)[:60]}".replace("[", "\\[")),
+            lambda total: bar.update(task, total=total),
+            lambda moved: bar.advance(task, moved),
+        )
 
 
 def table(rows: list[tuple[str, ...]], headers: tuple[str, ...]) -> str:

@@ -191,10 +191,7 @@ class _Reader:
         return text if probe is not None else ""
 
     def _image_paths(self, spec: dict[str, Any], path: Path) -> list[ImagePath]:
-        found = [
-            self._attempt(at, lambda t=text: parse_image_path(t), None)
-            for at, text in self._texts(spec, "imagePaths", path)
-        ]  # type: ignore[misc]
+        found = [self._attempt(at, parse_image_path, text) for at, text in self._texts(spec, "imagePaths", path)]
         return [one for one in found if one is not None]
 
     def _moves(self, spec: dict[str, Any], path: Path) -> list[tuple[str, str]]:

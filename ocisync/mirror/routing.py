@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ocisync.mirror.closure import Closure, Role
 from ocisync.model.errors import UsageError
-from ocisync.model.ref import LayoutReference, Place, Reference, parse_place
+from ocisync.model.ref import LAYOUT_SCHEME, Place, Reference, parse_place
 
 _NOT_IN_PATHS = re.compile(r"[^a-z0-9.]+")
 
@@ -38,26 +38,29 @@ def image_name(repository: str) -> str:
     return f"{host_as_path(host)}/{path}"
 
 
-def artifact_routes(sources: Sequence[Place], destination: Place) -> dict[str, Place]:
-    """Destinations of the selected repositories.
+def artifact_routes(sources: Sequence[Place], destination: str) -> tuple[dict[str, Place], str]:
+    """Destinations of the selected repositories, and the tag that was typed with the destination.
 
     Raises:
-        UsageError: several sources, and one of them has no path to be called by.
+        UsageError: the destination is no place, or one of several sources has no path to be called by.
     """
     places = {place.location: place for place in sources}
     if len(places) == 1:
-        bare = replace(destination, tag="", digest="")
-        return dict.fromkeys(places, bare)
+        target = parse_place(destination)
+        if target.digest:
+            raise UsageError(f"a copy keeps digests: name {target.location} with a tag, or without")
+        return dict.fromkeys(places, replace(target, tag="")), target.tag
     routes: dict[str, Place] = {}
+    prefix = destination.removeprefix("oci://")
     for location, place in places.items():
         name = place.path if isinstance(place, Reference) else place.name.partition("/")[2]
         if not name:
             raise UsageError(f"{location} is one of several sources and names no repository", hint="copy it alone")
-        routes[location] = place_below(destination.location, name)
-    return routes
+        routes[location] = place_below(prefix, name)
+    return routes, ""
 
 
-def images_prefix(destination: Place, typed: str) -> str:
+def images_prefix(destination: str, typed: str) -> str:
     """Where images go: what was typed, else the destination's host.
 
     Raises:
@@ -65,12 +68,12 @@ def images_prefix(destination: Place, typed: str) -> str:
     """
     if typed:
         return typed.removeprefix("oci://")
-    if isinstance(destination, LayoutReference):
+    if destination.startswith(LAYOUT_SCHEME):
         raise UsageError(
-            f"{destination.location} is one repository, and images have repositories of their own",
+            f"{destination} is one repository, and images have repositories of their own",
             hint="say where they go: --images-to HOST/PREFIX or --images-to oci-layout:DIRECTORY",
         )
-    return destination.host
+    return destination.removeprefix("oci://").partition("/")[0]
 
 
 def image_routes(closure: Closure, routes: Mapping[str, Place], prefix: str) -> dict[str, Place]:
@@ -110,6 +113,5 @@ def remaps(closure: Closure, routes: Mapping[str, Place]) -> tuple[Relocation, .
     selected = {
         root.selected.place.location: root.selected.place for root in closure.roots if root.role is Role.ARTIFACT
     }
-    return tuple(
-        sorted(Relocation(place.repository, routes[location].repository) for location, place in selected.items())
-    )
+    pairs = [Relocation(place.repository, routes[location].repository) for location, place in selected.items()]
+    return tuple(sorted(one for one in pairs if not (one.old + one.new).count(LAYOUT_SCHEME)))
