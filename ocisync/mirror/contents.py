@@ -37,7 +37,7 @@ CONTENTS_TYPE = "application/vnd.ocisync.mirror.contents.v1+json"
 API_VERSION = "ocisync.dev/v1alpha1"
 CONTENTS_KIND = "MirrorContents"
 
-_CARGO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_CARGO_NAME = re.compile(r"(?!adopted\.json\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")  # that name is the record's
 _BESIDE_TAG = re.compile(r"sha256-([0-9a-f]{64})\.[A-Za-z0-9_.-]{1,40}\Z")
 _T = TypeVar("_T")
 
@@ -97,7 +97,8 @@ class Part:
     """What the file has of one repository.
 
     Attributes:
-        name: `host/path` at the sender's.
+        name: `host/path` at the sender's; for images, as manifests name them.
+        role: `ARTIFACT`, or `IMAGE` if only images come from there.
         manifests: in an order in which they can be written.
         needs_manifests: manifests that a delta builds on; the destination must have them.
         needs_blobs: the same for blobs.
@@ -111,11 +112,7 @@ class Part:
     blobs: tuple[BlobEntry, ...] = ()
     needs_manifests: tuple[str, ...] = ()
     needs_blobs: tuple[str, ...] = ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to do for this repository."""
-        return not (self.manifests or self.beside or self.tags or self.blobs)
+    role: Role = Role.ARTIFACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +180,7 @@ class Contents:
 def _part_json(part: Part) -> dict[str, Any]:
     return {
         "name": part.name,
+        "role": part.role.value,
         "manifests": [
             {
                 "mediaType": item.descriptor.media_type,
@@ -271,7 +269,7 @@ def _check_part(part: Part, *, complete: bool) -> None:
 
 
 def _part(document: Mapping[str, Any]) -> Part:
-    _only(document, {"name", "manifests", "beside", "tags", "roots", "blobs", "needs"}, "repository")
+    _only(document, {"name", "role", "manifests", "beside", "tags", "roots", "blobs", "needs"}, "repository")
     name = _repository(document, "name")
     needs = document.get("needs")
     if not isinstance(needs, dict):
@@ -286,6 +284,7 @@ def _part(document: Mapping[str, Any]) -> Part:
         _list(document, "blobs", _blob, 10 * CLOSURE_MANIFESTS),
         _digests(needs, "manifests"),
         _digests(needs, "blobs"),
+        _root_role(document),
     )
 
 
@@ -324,11 +323,16 @@ def _root(document: Mapping[str, Any]) -> RootEntry:
     kind = _word(document, "kind", SelectorKind)
     if (kind is SelectorKind.DIGEST) != (tag == ""):
         raise Malformed(f"a root chosen by {kind.value} with tag {tag!r}")
-    role = _word(document, "role", Role)
-    if role not in (Role.ARTIFACT, Role.IMAGE):
-        raise Malformed(f"a root cannot be a {role.value}")
+    role = _root_role(document)
     images = _list(document, "images", _image, CLOSURE_MANIFESTS)
     return RootEntry(_digest(document, "digest"), tag, kind, role, images)
+
+
+def _root_role(document: Mapping[str, Any]) -> Role:
+    role = _word(document, "role", Role)
+    if role not in (Role.ARTIFACT, Role.IMAGE):
+        raise Malformed(f"a root or a repository cannot be a {role.value}")
+    return role
 
 
 def _image(document: Mapping[str, Any]) -> tuple[str, str]:
