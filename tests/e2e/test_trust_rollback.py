@@ -74,7 +74,7 @@ def test_a_local_copy_of_an_older_artifact_does_not_bring_it_back(agent: AgentPr
 
 
 def test_a_rollback_signature_brings_an_older_digest_back_and_shuts_the_newer_one_out(
-    shared_agent: AgentProcess, tenant: Tenant, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    agent: AgentProcess, tenant: Tenant, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "k.key").write_bytes(dump_private(tenant.key, password=None))
     old, new = pushed(tenant, "1"), pushed(tenant, "2")
@@ -91,7 +91,7 @@ def test_a_rollback_signature_brings_an_older_digest_back_and_shuts_the_newer_on
 
 
 def test_a_git_revert_passes_and_a_commit_of_2030_neither_enters_nor_stays(
-    shared_agent: AgentProcess, tenant: Tenant, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    agent: AgentProcess, tenant: Tenant, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "k.key").write_bytes(dump_private(tenant.key, password=None))
     git, target = GitRepo(tmp_path / "repo"), f"oci://{tenant.registry.repository}:{tenant.tag}"
