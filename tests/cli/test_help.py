@@ -13,7 +13,7 @@ from ocisync.cli.app import COMMANDS, root
 from tests.cli.conftest import Cli
 
 HEAVY = ("oras", "requests", "kubernetes", "cryptography", "yaml", "sigstore", "rich", "dulwich")
-SUBCOMMANDS = {"keys": ("generate", "show")}
+SUBCOMMANDS = {"keys": ("generate", "show"), "policy": ("init", "check", "test", "impact")}
 
 
 def every_command() -> list[tuple[str, ...]]:
