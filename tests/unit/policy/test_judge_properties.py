@@ -220,7 +220,6 @@ def _judged(policies: Sequence[TrustRules | BrokenPolicy], found: Sequence[Evide
 
 
 @given(policies=_policies(), some=st.lists(_anything, max_size=6), more=st.lists(_anything, max_size=4))
-@settings(max_examples=150, deadline=None)
 def test_more_evidence_of_any_kind_never_refuses(
     policies: tuple[TrustRules | BrokenPolicy, ...], some: list[Evidence], more: list[Evidence]
 ) -> None:
@@ -232,7 +231,6 @@ def test_more_evidence_of_any_kind_never_refuses(
 
 
 @given(policies=_policies(), some=st.lists(_anything, max_size=6), data=st.data())
-@settings(max_examples=100, deadline=None)
 def test_the_order_of_policies_does_not_matter(
     policies: tuple[TrustRules | BrokenPolicy, ...], some: list[Evidence], data: st.DataObject
 ) -> None:
@@ -250,7 +248,6 @@ def _narrowed(rules: TrustRules, gone: str) -> TrustRules | None:
 
 
 @given(policies=_policies(), some=st.lists(_anything, max_size=6), gone=st.sampled_from(EVERYONE))
-@settings(max_examples=100, deadline=None)
 def test_removing_an_authority_of_any_policy_never_widens(
     policies: tuple[TrustRules | BrokenPolicy, ...], some: list[Evidence], gone: str
 ) -> None:
@@ -265,7 +262,6 @@ def test_removing_an_authority_of_any_policy_never_widens(
     data=st.data(),
     forged=st.lists(st.tuples(st.integers(0, 2), _claims), max_size=8),
 )
-@settings(max_examples=150, deadline=None)
 def test_a_stolen_subset_can_neither_roll_back_nor_promote(
     by: list[str], data: st.DataObject, forged: list[tuple[int, dict[str, str]]]
 ) -> None:
