@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ocisync.cli import output, secrets
 from ocisync.cli.options import common_options, output_option
+from ocisync.cli.signflags import key_opener
 from ocisync.kit import atomic
 from ocisync.model.errors import InvalidInput, Refused
+
+if TYPE_CHECKING:
+    from ocisync.signing.keys import PublicKey
 
 
 @click.group("keys")
@@ -95,21 +100,16 @@ def generate(name: str, algorithm: str, key_format: str, force: bool, form: str,
 @output_option("text", "json", "yaml", "name")
 @common_options
 def show(file: str, form: str, quiet: bool) -> None:
-    """Show algorithm, fingerprint and public key of a key FILE, private or public, ours or cosign's.
+    """Show algorithm, fingerprint and public key of a key FILE, private or public, ours or cosign's, or a program's.
 
     \b
     Examples:
       ocisync keys show release.pub
       ocisync keys show cosign.key -o json
       ocisync keys show env://RELEASE_KEY
+      ocisync keys show exec:ocisync-kms?alias/release
     """
-    from ocisync.signing import keys
-
-    data = secrets.read_key(file)
-    if b"PRIVATE KEY" in data:
-        public = keys.load_private(data, secrets.existing_password(file, data), name=file).public
-    else:
-        public = keys.load_public(data, name=file)
+    public = _public(file)
     answer = {"algorithm": public.algorithm, "fingerprint": public.fingerprint, "hint": public.hint, "pem": public.pem}
     output.emit(
         answer,
@@ -117,3 +117,14 @@ def show(file: str, form: str, quiet: bool) -> None:
         name=public.fingerprint,
         text=lambda: f"{public.algorithm}  {public.fingerprint}\n{public.pem.strip()}",
     )
+
+
+def _public(name: str) -> PublicKey:
+    from ocisync.signing import keys, plugin
+
+    if plugin.is_plugin(name):
+        return key_opener(name)().public
+    data = secrets.read_key(name)
+    if b"PRIVATE KEY" in data:
+        return keys.load_private(data, secrets.existing_password(name, data), name=name).public
+    return keys.load_public(data, name=name)

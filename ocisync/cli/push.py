@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocisync import __version__
-from ocisync.cli import jobsummary, keylessflags, output, pushwatch, renderflags, schemaflags, secrets, sourceflags
+from ocisync.cli import jobsummary, keylessflags, output, pushwatch, renderflags, schemaflags, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import common_options, environment, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, typed
 from ocisync.cli.pushwatch import WatchFlags, watch_options
 from ocisync.cli.schemaflags import schema_options
+from ocisync.cli.signflags import key_opener
 from ocisync.cli.sourceflags import source_options
 from ocisync.kit.background import Background
 from ocisync.model.errors import InvalidInput, UsageError
@@ -50,7 +51,7 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     "key_files",
     multiple=True,
     metavar="FILE",
-    help="Private key to sign with (file or env://NAME); repeat for more.",
+    help="Private key to sign with (file, env://NAME or exec:PROGRAM?KEY); repeat for more.",
 )
 @keylessflags.signing_options
 @click.option("--legacy-signature", is_flag=True, help="Also write the signature in cosign 2's form (.sig tag).")
@@ -245,15 +246,10 @@ def _signers(key_files: tuple[str, ...], keyless: SigningFlags) -> Signers:
     """Read the keys, ask for passwords now, and decrypt in the background; find the identity there too."""
     if not key_files and not keyless.keyless:
         return Background(tuple, name="keys")
-    from ocisync.signing import keys
-
-    opened = []
-    for name in key_files:
-        data = secrets.read_key(name)
-        opened.append((name, data, secrets.existing_password(name, data)))
+    openers = [key_opener(name) for name in key_files]
 
     def load() -> tuple[AnySigner, ...]:
-        found = [keys.load_private(data, password, name=name) for name, data, password in opened]
+        found = [opened() for opened in openers]
         return (*found, keylessflags.keyless_signer(keyless)) if keyless.keyless else tuple(found)
 
     return Background(load, name="keys")

@@ -21,7 +21,11 @@ def read_key(where: str) -> bytes:
     Raises:
         NotFound: there is no such file or variable.
         InvalidInput: the file is far too large for a key.
+        UsageError: it names a program, which can only sign.
     """
+    if where.startswith("exec:"):
+        hint = f"ocisync keys show {where} prints its public key: keep that in a file"
+        raise UsageError(f"{where} is a program that signs; a file is needed here", hint=hint)
     if where.startswith("env://"):
         name = where.removeprefix("env://")
         value = os.environ.get(name)

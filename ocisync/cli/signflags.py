@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +17,7 @@ from ocisync.model.spec import parse_duration
 if TYPE_CHECKING:
     from ocisync.cli.keylessflags import SigningFlags
     from ocisync.flows.sign import AnySigner
+    from ocisync.signing.keys import Signer
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -34,7 +37,7 @@ def sign_options(function: Any) -> Any:
             "sign_keys",
             multiple=True,
             metavar="FILE",
-            help="Private key to sign with (file or env://NAME); repeat for more.",
+            help="Private key to sign with (file, env://NAME or exec:PROGRAM?KEY); repeat for more.",
         ),
         click.option(
             "--legacy-signature", is_flag=True, help="Also write the signature in cosign 2's form (.sig tag)."
@@ -59,13 +62,22 @@ def load_signers(names: tuple[str, ...], keyless: SigningFlags, *, legacy: bool)
         return ()
     if keyless.keyless and legacy:
         raise UsageError("--keyless excludes --legacy-signature", hint="sign with a key for it")
-    from ocisync.signing import keys
-
-    opened: list[AnySigner] = []
-    for name in names:
-        data = secrets.read_key(name)
-        opened.append(keys.load_private(data, secrets.existing_password(name, data), name=name))
+    opened: list[AnySigner] = [key_opener(name)() for name in names]
     return (*opened, keylessflags.keyless_signer(keyless)) if keyless.keyless else tuple(opened)
+
+
+def key_opener(name: str) -> Callable[[], Signer]:
+    """Read a key and ask for its password now; what is returned opens it, which may take its time.
+
+    Raises:
+        NotFound, InvalidInput, UsageError: as `secrets` says.
+    """
+    from ocisync.signing import keys, plugin
+
+    if plugin.is_plugin(name):
+        return partial(plugin.open_plugin, name, os.environ)
+    data = secrets.read_key(name)
+    return partial(keys.load_private, data, secrets.existing_password(name, data), name=name)
 
 
 def expiry(text: str) -> datetime | None:

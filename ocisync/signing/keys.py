@@ -13,6 +13,7 @@ import base64
 import hashlib
 from dataclasses import field
 from enum import StrEnum
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -32,6 +33,14 @@ _SUPPORTED = "supported are ECDSA P-256, Ed25519 and RSA with 2048 to 8192 bits"
 
 _Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 _Public = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+
+class OutsideKey(Protocol):
+    """A private key that is not in this process."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign as `Signer.sign` does."""
+        ...
 
 
 class KeyAlgorithm(StrEnum):
@@ -88,7 +97,7 @@ class Signer:
     """A private key. Shows only its public half."""
 
     public: PublicKey
-    _key: _Private = field(repr=False, compare=False, hash=False)
+    _key: _Private | OutsideKey = field(repr=False, compare=False, hash=False)
 
     @property
     def fingerprint(self) -> str:
@@ -99,9 +108,9 @@ class Signer:
         """Sign `data`: DER for ECDSA, raw bytes for Ed25519 and RSA."""
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
             return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
-        if isinstance(self._key, ed25519.Ed25519PrivateKey):
-            return self._key.sign(data)
-        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return self._key.sign(data)
 
 
 def generate(algorithm: str = KeyAlgorithm.ECDSA_P256) -> Signer:
@@ -184,8 +193,11 @@ def load_public(pem: bytes | str, *, name: str = "public key") -> PublicKey:
 
 def dump_private(signer: Signer, *, password: bytes | None, key_format: str = KeyFormat.PKCS8) -> bytes:
     """Write a private key as PEM. PKCS #8 without a password is plain; cosign's form is always encrypted."""
+    key = signer._key
+    if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
+        raise InvalidInput("the private key is not here, it cannot be written", reason="UnsupportedKey")
     if key_format == KeyFormat.COSIGN:
-        der = signer._key.private_bytes(
+        der = key.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         return sealed.seal(der, password or b"")
@@ -194,7 +206,7 @@ def dump_private(signer: Signer, *, password: bytes | None, key_format: str = Ke
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password:
         encryption = serialization.BestAvailableEncryption(password)
-    return signer._key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def _signer(key: object, name: str) -> Signer:

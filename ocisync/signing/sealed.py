@@ -7,7 +7,6 @@ Scrypt parameters come from the file and are bounded before any memory is spent 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -50,7 +49,7 @@ def open_sealed(data: bytes, password: bytes | None, name: str) -> bytes:
 
     try:
         salt, nonce, ciphertext, (n, r, p) = _read(data)
-    except (Malformed, binascii.Error, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # the first is also what broken JSON and base64 raise
         raise InvalidInput(f"{name}: damaged or unknown encrypted key file ({error})", reason="BadKey") from None
     secret = hashlib.scrypt(password or b"", salt=salt, n=n, r=r, p=p, maxmem=_SCRYPT_MEMORY, dklen=_KEY_BYTES)
     try:

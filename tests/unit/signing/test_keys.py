@@ -50,6 +50,17 @@ def test_a_written_key_reads_back_and_signs(algorithm: str, key_format: str, pas
     assert load_public(made.public.pem).verify(read.sign(b"data"), b"data")
 
 
+def test_a_cosign_key_with_letters_that_are_no_base64_is_refused() -> None:
+    sealed = dump_private(signer(), password=b"", key_format="cosign")
+    document = json.loads(base64.b64decode(b"".join(sealed.splitlines()[1:-1])))
+    document["cipher"]["nonce"] = "é"
+    label = "ENCRYPTED SIGSTORE PRIVATE KEY"
+    body = base64.b64encode(json.dumps(document).encode()).decode()
+    with pytest.raises(InvalidInput) as refused:
+        load_private(f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n".encode(), b"")
+    assert refused.value.reason == "BadKey"
+
+
 def test_a_cosign_key_without_a_password_opens_without_asking() -> None:
     data = dump_private(signer(), password=None, key_format="cosign")
     assert load_private(data).fingerprint == signer().fingerprint
