@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import mirrorflags, mirrortext, output
+from ocisync.cli import mirrorfile, mirrorflags, mirrortext, output
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, place_of
 from ocisync.cli.trustflags import named_trust, trust_options
@@ -43,6 +43,15 @@ def command() -> None:
       ocisync mirror copy oci://registry.example/shop oci://mirror.site.local/shop --semver '>=1.2 <2' --newest 5
       ocisync mirror sync mirror-set.yaml --policy policy.yaml
     """
+
+
+for part in (
+    mirrorfile.save_command,
+    mirrorfile.load_command,
+    mirrorfile.verify_command,
+    mirrorfile.trust_command,
+):
+    command.add_command(part)
 
 
 def _source_options(function: Any) -> Any:
@@ -326,7 +335,7 @@ def _show_report(run: _Run, report: Report, form: str, *, quiet: bool, pruned: t
     for tag in () if quiet else sorted(report.kept_tags):
         output.warning_text(f"tag {tag} has other content and is left alone; the image is there by its digest")
     if report.failures:
-        _raise_failures(report)
+        raise_failures(report)
     elif not quiet:
         first = artifacts[0]
         reference = (
@@ -335,7 +344,7 @@ def _show_report(run: _Run, report: Report, form: str, *, quiet: bool, pruned: t
         output.hint_text(f"ocisync verify {shlex.quote(reference)} --policy FILE")
 
 
-def _raise_failures(report: Report) -> None:
+def raise_failures(report: Report) -> None:
     """One line for each failure; the first one's class gives the exit code."""
     for failure in report.failures:
         output.error_text(f"{failure.subject}: {failure.error.message}")

@@ -8,7 +8,7 @@ policy matches their repository, and let through, marked so, where none does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -68,7 +68,7 @@ class Judged:
 
 
 def open_parts(
-    head: Head, what: str, route: Callable[[str], Place] | None, stores: Stores | None, workers: int
+    head: Head, what: str, routes: Mapping[str, Place] | None, stores: Stores | None, workers: int
 ) -> tuple[Delivery, ...]:
     """Read the head's manifests; of a delta, look for what it needs at the destination.
 
@@ -77,7 +77,7 @@ def open_parts(
     """
     found = []
     for part in head.contents.parts:
-        destination = route(part.name) if route is not None else None
+        destination = routes[part.name] if routes is not None else None
         below = stores.at(destination) if stores is not None and destination is not None else None
         needed = _needed(part, below, what, workers) if below is not None else ()
         known = {item.digest for item in needed}
@@ -261,12 +261,13 @@ def _reduced(closure: RepositoryClosure, roots: Iterable[Root]) -> RepositoryClo
     )
 
 
-def refusal(refused: Sequence[Judged], what: str) -> Refused:
+def refusal(refused: Sequence[Judged], what: str, *, partial: bool = False) -> Refused:
     """One error for all that was refused: it names the first, its rule, and how many more there are."""
     first = refused[0]
     more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    end = "" if partial else "; nothing was written"
     return Refused(
-        f"{what}: {first.name} is refused: {first.verdict.message}{more}; nothing was written",
+        f"{what}: {first.name} is refused: {first.verdict.message}{more}{end}",
         reason=first.verdict.reason.value,
-        hint=first.verdict.hint or "with --partial, what passes is imported",
+        hint=first.verdict.hint or ("" if partial else "with --partial, what passes is imported"),
     )

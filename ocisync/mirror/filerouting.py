@@ -30,7 +30,7 @@ def file_routes(contents: Contents, destination: Place, images_to: str, maps: Ma
         if mapped:
             routes[part.name] = parse_place(mapped)
         elif part.role is Role.IMAGE:
-            routes[part.name] = place_below(images_prefix(destination, images_to), image_name(part.name))
+            routes[part.name] = place_below(images_prefix(destination.location, images_to), image_name(part.name))
         elif len(artifacts) == 1:
             routes[part.name] = bare
         else:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from ocisync.flows.trust import TrustSet
 from ocisync.mirror.archive import ArchiveReader, Head, read_head
 from ocisync.mirror.closure import Closure
+from ocisync.mirror.contents import Contents
 from ocisync.mirror.copy import Callbacks, Report, copy
 from ocisync.mirror.filejudge import Delivery, Judged, judge_all, kept, open_parts, refusal
 from ocisync.mirror.plan import Plan, RepositoryPlan, examine
@@ -36,7 +37,7 @@ class LoadRequest:
     """What to do with a file.
 
     Attributes:
-        route: destination of a repository of the file, by its name.
+        routes: the destination of each repository of the file, by its name.
         now: aware time, for the rules.
         trust: policies for a repository at the destination; None: nothing is judged.
         sender_keys: one of them must have signed the list of contents; none: it is not asked.
@@ -45,7 +46,7 @@ class LoadRequest:
         force_tag: tags that never move may move.
     """
 
-    route: Callable[[str], Place]
+    routes: Callable[[Contents], Mapping[str, Place]]
     now: datetime
     trust: Callable[[str], TrustSet] | None = None
     sender_keys: tuple[PublicKey, ...] = ()
@@ -72,6 +73,14 @@ class Loaded:
     routes: Mapping[str, Place]
     closure: Closure
     report: Report
+
+    def untagged(self) -> dict[str, list[str]]:
+        """Digests that were chosen without a tag, by repository."""
+        found: dict[str, list[str]] = {}
+        for root in self.closure.roots:
+            if not root.selected.tag:
+                found.setdefault(root.selected.place.repository, []).append(root.selected.digest)
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """What scripts read."""
@@ -117,10 +126,10 @@ def load(source: BinaryIO, name: str, request: LoadRequest, stores: Stores) -> L
     if checked and checked != head.digest:
         raise Refused(f"{name} is another file than the one that was checked", reason="BadArtifact")
     senders = require_sender(head, request.sender_keys, name)
-    deliveries = open_parts(head, name, request.route, stores, request.workers)
+    routes = request.routes(head.contents)
+    deliveries = open_parts(head, name, routes, stores, request.workers)
     judged = judge_all(deliveries, request.trust, request.now) if request.trust is not None else ()
     closure, refused = _allowed(deliveries, judged, request, name)
-    routes = {one.part.name: one.destination for one in deliveries if one.destination is not None}
     by_location = {one.closure.place.location: routes[one.part.name] for one in deliveries}
     plan = examine(closure, by_location, stores, force_tag=request.force_tag, workers=request.workers)
     plan.require_allowed()
