@@ -138,6 +138,8 @@ def find_images(files: Sequence[TreeFile], paths: Sequence[ImagePath] = ()) -> F
 
 def pod_images(body: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     """The image fields of one object's pod template, and what is in them."""
+    if "spec" not in body and "template" not in body:
+        return  # most objects, and every push looks at all
     for start in _POD_SPECS:
         spec = _at(body, start)
         if not isinstance(spec, dict) or not isinstance(spec.get("containers"), list):

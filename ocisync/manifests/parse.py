@@ -43,12 +43,17 @@ class ParsedTree:
 
 def is_manifest(path: str) -> bool:
     """Tell whether a file of a tree is read as Kubernetes objects."""
-    return path.endswith(_EXTENSIONS) and not any(part.startswith(".") for part in path.split("/"))
+    return path.endswith(_EXTENSIONS) and not _hidden(path)
 
 
 def needs_rendering(path: str) -> bool:
     """Tell whether a file of a tree tells kustomize or helm what to make of the files beside it."""
-    return path.rpartition("/")[2] in _RENDERED and not any(part.startswith(".") for part in path.split("/"))
+    return path.rpartition("/")[2] in _RENDERED and not _hidden(path)
+
+
+def _hidden(path: str) -> bool:
+    """Whether some part begins with a dot."""
+    return path.startswith(".") or "/." in path
 
 
 def parse_tree(files: Sequence[TreeFile], *, lenient: bool = False) -> tuple[ManifestObject, ...]:
@@ -86,7 +91,7 @@ def read_tree(files: Sequence[TreeFile], *, lenient: bool = False) -> ParsedTree
     for file in files if not lenient else ():
         folder, _, name = file.path.rpartition("/")
         tool = _RENDERED.get(name)
-        if tool and not any(part.startswith(".") for part in file.path.split("/")):
+        if tool and not _hidden(file.path):
             unrendered.append(folder + "/" if folder else "")
             message = f"this directory must be rendered first: push it with --render auto, or push what `{tool}` prints"
             findings.append(Finding(file.path, 0, 0, message, Rule.UNRENDERED))

@@ -79,18 +79,21 @@ class ManifestObject:
 
 def gvk_of(obj: Mapping[str, Any]) -> Gvk:
     """Group, version and kind of an object; missing parts are empty."""
-    api_version = str(obj.get("apiVersion") or "")
-    group, slash, version = api_version.partition("/")
-    if not slash:
-        group, version = "", api_version
+    group, version = _group_version(obj)
     return Gvk(group, version, str(obj.get("kind") or ""))
 
 
 def id_of(obj: Mapping[str, Any]) -> ObjectId:
     """The object's id as its own metadata states it."""
-    gvk = gvk_of(obj)
-    metadata = obj.get("metadata") or {}
-    return ObjectId(gvk.group, gvk.kind, str(metadata.get("namespace") or ""), str(metadata.get("name") or ""))
+    kind, metadata = str(obj.get("kind") or ""), obj.get("metadata") or {}
+    namespace, name = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
+    return ObjectId(_group_version(obj)[0], kind, namespace, name)
+
+
+def _group_version(obj: Mapping[str, Any]) -> tuple[str, str]:
+    api_version = str(obj.get("apiVersion") or "")
+    group, slash, version = api_version.partition("/")
+    return (group, version) if slash else ("", api_version)
 
 
 def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ zero, no user names. Written here rather than by `tarfile`, so that no Python re
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from ocisync.model.errors import Finding, InvalidInput
 from ocisync.model.tree import TreeFile
@@ -32,10 +32,8 @@ def write_tar(files: Sequence[TreeFile]) -> bytes:
     out = bytearray()
     made: set[str] = set()
     for file in ordered:
-        for directory in _parents(file.path):
-            if directory not in made:
-                made.add(directory)
-                _add_entry(out, directory + "/", b"", 0o755, b"5")
+        for directory in _new_parents(file.path, made):
+            _add_entry(out, directory + "/", b"", 0o755, b"5")
         _add_entry(out, file.path, file.data, 0o644, b"0")
     out += bytes(2 * BLOCK)
     return bytes(out)
@@ -43,7 +41,9 @@ def write_tar(files: Sequence[TreeFile]) -> bytes:
 
 def count_entries(files: Sequence[TreeFile]) -> int:
     """How many headers `write_tar` writes: the number that a reader counts and caps."""
-    paths = {file.path for file in files} | {f"{parent}/" for file in files for parent in _parents(file.path)}
+    known: set[str] = set()
+    paths = {file.path for file in files}
+    paths.update(f"{parent}/" for file in files for parent in _new_parents(file.path, known))
     return len(paths) + sum(1 for path in paths if _needs_pax(path.encode()))
 
 
@@ -66,17 +66,23 @@ def _check_paths(ordered: Iterable[TreeFile]) -> None:
             shown = file.path.encode(errors="backslashreplace").decode()
             findings.append(Finding(shown, 0, 0, f"this path {problem}; no artifact can hold it"))
         seen.add(file.path)
-        directories.update(_parents(file.path))
+        _new_parents(file.path, directories)
     findings += [Finding(path, 0, 0, "this path is a file and a directory") for path in sorted(seen & directories)]
     if findings:
         raise InvalidInput(str(findings[0]), findings=tuple(findings), hint="rename the file")
 
 
-def _parents(path: str) -> Iterator[str]:
-    end = path.find("/")
-    while end >= 0:
-        yield path[:end]
-        end = path.find("/", end + 1)
+def _new_parents(path: str, known: set[str]) -> list[str]:
+    """The directories above a path that are not known yet, outermost first; from now on they are."""
+    new: list[str] = []
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        if path in known:
+            break
+        known.add(path)
+        new.append(path)
+    new.reverse()
+    return new
 
 
 def _add_entry(out: bytearray, path: str, data: bytes, mode: int, kind: bytes) -> None:

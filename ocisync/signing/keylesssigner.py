@@ -23,7 +23,6 @@ from ocisync.model.errors import AccessDenied, InvalidInput, OcisyncError, Unava
 from ocisync.model.evidence import Identity
 from ocisync.model.limits import TRUSTED_ROOT_BYTES
 from ocisync.model.values import dataclass
-from ocisync.signing.certificate import read_identity
 from ocisync.signing.keyless import require_library
 from ocisync.signing.roots import TrustedRoot, load_root
 from ocisync.signing.statement import statement
@@ -194,6 +193,8 @@ class KeylessSigner:
             signer = Signer(self._token, context)
             der: bytes = signer._signing_cert().public_bytes(Encoding.DER)
         try:
+            from ocisync.signing.certificate import read_identity  # its library is large; keys sign without it
+
             self._identity = read_identity(der)
         except Malformed as error:
             raise Unavailable(f"the certificate authority's certificate is unusable: {error}") from None
