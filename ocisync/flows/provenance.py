@@ -153,10 +153,11 @@ def _parameters(facts: Facts) -> dict[str, Any]:
 
 
 def _source(origin: Provenance) -> list[dict[str, Any]]:
-    if not origin.commit or origin.dirty or not origin.source:
+    if not origin.commit or origin.dirty:
         return []
+    commit = {"gitCommit": origin.commit}
     ref = origin.full_ref or origin.revision.rpartition("@")[0]
-    return [{"uri": f"git+{origin.source}@{ref}", "digest": {"gitCommit": origin.commit}}]
+    return [{"uri": f"git+{origin.source}@{ref}", "digest": commit} if origin.source else {"digest": commit}]
 
 
 def _tools(origin: Provenance) -> list[dict[str, Any]]:

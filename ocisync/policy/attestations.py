@@ -72,18 +72,17 @@ def _checks(item: Evidence, rule: AttestationRule, context: Context) -> Iterator
     # A claim that is there is checked, as everywhere; attestations need not have any.
     rules = replace(context.rules, authorities=named, repository_claim=RepositoryClaim.IF_PRESENT)
     yield from attestation_checks(item, replace(context, rules=rules))
-    yield _builder(item, rule)
+    if rule.predicate_type == SLSA_PROVENANCE and item.identity is not None and not rule.names(BUILDER_PATH):
+        yield _builder(item, item.identity.subject)
     for condition in rule.where:
         yield _condition(item, condition)
 
 
-def _builder(item: Evidence, rule: AttestationRule) -> Check:
-    if rule.predicate_type != SLSA_PROVENANCE or item.identity is None or rule.names(BUILDER_PATH):
-        return Check("builder", VerdictReason.NO_ATTESTATION, "", "the policy's conditions decide")
-    problem = Condition(BUILDER_PATH, equals=builder_id(item.identity.subject)).mismatch(item.predicate or {})
+def _builder(item: Evidence, identity: str) -> Check:
+    problem = Condition(BUILDER_PATH, equals=builder_id(identity)).mismatch(item.predicate or {})
     if problem:
         stated = problem.partition("; ")[0]
-        problem = f"signed by {item.identity.subject}, which is not the builder that it names: {stated}"
+        problem = f"signed by {identity}, which is not the builder that it names: {stated}"
     return Check("builder", VerdictReason.NO_ATTESTATION, problem, "made by the builder that it names")
 
 

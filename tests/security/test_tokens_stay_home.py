@@ -147,6 +147,10 @@ CI_SYSTEMS = {
         "GITHUB_REF_NAME": "main",
         "GITHUB_SERVER_URL": "https://x-access-token:{token}@git.example",
         "GITHUB_REPOSITORY": "acme/shop",
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_REF": "refs/heads/main",
+        "GITHUB_RUN_ID": "7",
+        "GITHUB_WORKFLOW_REF": "acme/shop/.github/workflows/release.yml@refs/heads/main",
         "GITHUB_TOKEN": "{token}",
         "ACTIONS_RUNTIME_TOKEN": "{token}",
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "{token}",
@@ -156,6 +160,8 @@ CI_SYSTEMS = {
         "CI_COMMIT_REF_NAME": "main",
         "CI_PROJECT_URL": "https://gitlab-ci-token:{token}@git.example/acme/shop",
         "CI_REPOSITORY_URL": "https://gitlab-ci-token:{token}@git.example/acme/shop.git",
+        "GITLAB_CI": "true",
+        "CI_JOB_URL": "https://x:{token}@git.example/acme/shop/-/jobs/7?private_token={token}",
         "CI_JOB_TOKEN": "{token}",
     },
     "Woodpecker": {
@@ -194,6 +200,8 @@ CI_SYSTEMS = {
         "GIT_COMMIT": "{commit}",
         "GIT_BRANCH": "origin/main",
         "GIT_URL": "https://jenkins:{token}@git.example/acme/shop.git",
+        "JENKINS_URL": "https://jenkins:{token}@jenkins.example/",
+        "BUILD_URL": "https://jenkins:{token}@jenkins.example/job/shop/7/?token={token}",
     },
 }
 

@@ -146,6 +146,12 @@ def test_uncommitted_changes_name_no_commit_that_a_policy_could_accept() -> None
     assert definition["externalParameters"]["dirty"] is True
 
 
+def test_a_repository_without_an_address_is_named_by_its_commit_alone() -> None:
+    facts = provenance.Facts(replace(ORIGIN, source="", tools=()), (), Environment("local"), {}, COMMIT_TIME)
+    definition = provenance.predicate(facts, None)["buildDefinition"]
+    assert definition["resolvedDependencies"] == [{"digest": {"gitCommit": COMMIT}}]
+
+
 # Pushing with provenance ----------------------------------------------------------------------------------------
 
 
