@@ -7,10 +7,14 @@ import os
 import pytest
 
 from tests.fuzz import corpus
-from tests.fuzz.run import answer_to, kind_of, run
+from tests.fuzz.run import answer_to, run
 from tests.fuzz.targets import TARGETS, Target
 
 CASES = 100_000 if os.environ.get("OCISYNC_HEAVY") == "1" else 600
+
+
+def _sort(answer: str) -> str:
+    return answer.partition(":")[0]
 
 
 def _name(target: Target) -> str:
@@ -27,10 +31,11 @@ def test_damaged_documents_are_read_or_refused_with_a_reason(target: Target) -> 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target.kept], ids=_name)
 def test_kept_cases_are_answered_as_before(target: Target) -> None:
+    """Read, or refused: the words belong to the versions of Python and of libraries, too."""
     kept = list(corpus.read(target.name))
     assert kept
-    changed = [(expected, found) for expected, data in kept if (found := kind_of(answer_to(target, data))) != expected]
-    assert changed == [], "look at the difference, then python -m tests.fuzz --keep"
+    found = [(_sort(expected), _sort(answer_to(target, data)), data) for expected, data in kept]
+    assert [case for case in found if case[0] != case[1]] == [], "look at it, then python -m tests.fuzz --keep"
 
 
 def test_every_case_counts_for_one_target() -> None:

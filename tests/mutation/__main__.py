@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     names = [argument for argument in arguments if not argument.startswith("-")]
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     fates = []
-    with copied() as copy:
+    with copied(chosen) as copy:
         for mutant in chosen:
             fate = copy.judge(mutant)
             fates.append(fate)

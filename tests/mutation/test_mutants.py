@@ -48,6 +48,6 @@ def test_the_documented_table_is_of_these_mutants_and_all_were_killed() -> None:
 
 
 def test_a_sample_of_mutants_is_killed() -> None:
-    with copied() as copy:
+    with copied(SAMPLE) as copy:
         fates = [copy.judge(mutant) for mutant in SAMPLE]
     assert [(fate.mutant.name, fate.result, fate.output[-500:]) for fate in fates if fate.result != "killed"] == []
