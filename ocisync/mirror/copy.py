@@ -8,6 +8,7 @@ A login that does not suffice, and a registry that does not answer any more, end
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -328,7 +329,7 @@ def _linkable(target: RepositoryPlan, have: dict[str, str]) -> list[str]:
     return found
 
 
-class _Counted:
+class _Counted(io.RawIOBase):
     """A stream that goes forward only, and counts what is read from it."""
 
     def __init__(self, stream: BinaryIO, moved: Callable[[int], None]) -> None:
@@ -336,13 +337,13 @@ class _Counted:
         self._moved = moved
         self.count = 0
 
-    def read(self, amount: int = -1) -> bytes:
-        """Return up to `amount` bytes."""
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, amount: int = -1, /) -> bytes:
+        """Return `amount` bytes; fewer only at the end."""
         data = self._stream.read(amount)
         self.count += len(data)
         self._moved(len(data))
         return data
-
-    def seekable(self) -> bool:
-        """It is not."""
-        return False

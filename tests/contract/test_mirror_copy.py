@@ -128,9 +128,7 @@ def test_new_signatures_of_old_digests_are_all_that_moves(
         digest = push_signed(store, 1, signer)
         mirrored(capsys, "copy", f"{pair.source}:1.1.0", pair.destination)
         sign_legacy(store, digest, generate())
-        attach_other(
-            store, b"found later", described(store.manifest(digest).raw, store.manifest(digest).descriptor.media_type)
-        )
+        attach_other(store, b"found later", store.manifest(digest).descriptor)
     pair.tap.quiet()
     mirrored(capsys, "copy", f"{pair.source}:1.1.0", pair.destination)
     assert everything(pair.direct) == everything(pair.source)

@@ -1,0 +1,265 @@
+"""Copies that are killed, and copies whose source or destination misbehaves: clear errors, and no tag too early."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pytest
+
+from ocisync.cli.app import run
+from ocisync.model.descriptor import EMPTY_JSON, OCI_MANIFEST, Descriptor
+from ocisync.model.limits import MIB
+from ocisync.oci.client import open_store
+from ocisync.sandbox import faults
+from ocisync.sandbox.registry import Registry as Sandbox
+from ocisync.signing.keys import Signer, generate
+from tests.support.closures import everything, push_signed
+from tests.support.images import EMPTY, image, quick
+from tests.support.pushes import PushServer
+from tests.support.registries import Registry
+from tests.support.verifying import tagged, verified
+from tests.support.wiretap import Exchange, Wiretap
+
+HEAVY = os.environ.get("OCISYNC_HEAVY") == "1"
+KILLS = 50 if HEAVY else 5
+LARGE_BYTES = 5 * 1024 * MIB if HEAVY else 160 * MIB
+MEMORY_BYTES = 150 * MIB
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return generate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PushServer]:
+    with PushServer() as started:
+        yield started
+
+
+@pytest.fixture
+def source() -> Iterator[Sandbox]:
+    with Sandbox() as started:
+        yield started
+
+
+@pytest.fixture
+def destination() -> Iterator[Sandbox]:
+    with Sandbox() as started:
+        yield started
+
+
+# -- killed -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("registry", ["distribution", "olareg"], indirect=True)
+@pytest.mark.timeout(900)
+def test_a_copy_killed_at_any_write_shows_no_tag_too_early_and_is_finished_by_the_next(
+    registry: Registry, source: Sandbox, server: PushServer, signer: Signer, tmp_path: Path
+) -> None:
+    origin = f"{source.address}/shop"
+    with open_store(origin, quick()) as store:
+        for number in range(2):
+            push_signed(store, number, signer, (), *(["production"] if number else []))
+    wanted = everything(origin)
+    with Wiretap(registry.host) as tap:
+        name = f"kills/{secrets.token_hex(4)}"
+        writes = _writes_of_a_copy(tap, server, origin, f"{tap.host}/{name}/all", tmp_path)
+        moments = [(number, when) for number in range(writes) for when in ("before", "after")]
+        for turn, (number, when) in enumerate(random.Random(7).sample(moments, min(KILLS, len(moments)))):
+            repository = f"{name}/{turn}"
+            _copy_until(tap, server, origin, f"{tap.host}/{repository}", tmp_path / str(turn), (number, when))
+            for tag in ("1.0.0", "1.1.0", "production"):
+                there = f"{registry.host}/{repository}"
+                if digest := tagged(there, tag):
+                    verified(there, tag, signer.public)
+                    with open_store(there, quick()) as store:
+                        found = {item.digest for item in store.referrers(digest).descriptors}
+                    assert found == wanted.referrers[digest]
+            tap.quiet()
+            ended = server.run(
+                ["mirror", "copy", origin, f"{tap.host}/{repository}", "--tag", "*"], tmp_path / f"{turn}b"
+            )
+            assert ended.exit_code == 0, ended.err
+            assert everything(f"{registry.host}/{repository}") == wanted
+
+
+def _writes_of_a_copy(tap: Wiretap, server: PushServer, origin: str, to: str, directory: Path) -> int:
+    ended = server.run(["mirror", "copy", origin, to, "--tag", "*"], directory / "all")
+    assert ended.exit_code == 0, ended.err
+    return sum(one.writes for one in tap.exchanges)
+
+
+def _copy_until(
+    tap: Wiretap, server: PushServer, origin: str, to: str, directory: Path, moment: tuple[int, str]
+) -> None:
+    """A copy that is killed at its n-th write, before the registry sees it or after it has done it."""
+    number, when = moment
+    tap.quiet()
+    seen = 0
+    command = ["mirror", "copy", origin, to, "--tag", "*", "--parallel", "1"]
+
+    def hook(exchange: Exchange) -> None:
+        nonlocal seen
+        if exchange.writes:
+            seen += 1
+            if seen == number + 1:
+                push.kill()
+
+    if when == "before":
+        tap.before = hook
+    else:
+        tap.after = hook
+    push = server.start(command, directory)
+    push.wait()
+
+
+# -- misbehaving --------------------------------------------------------------------------------------
+
+
+def copied(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit code and errors of a copy."""
+    capsys.readouterr()
+    code = run(["mirror", "copy", *arguments, "-q"])
+    return code, capsys.readouterr().err
+
+
+def test_a_blob_that_vanishes_from_the_source_fails_its_artifact_alone(
+    source: Sandbox, destination: Sandbox, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin, to = f"{source.address}/shop", f"{destination.address}/shop"
+    with open_store(origin, quick()) as store:
+        digest = push_signed(store, 1, signer)
+        push_signed(store, 2, signer)
+        layer = json.loads(store.manifest(digest).raw)["layers"][0]["digest"]
+    source.faults.add(f"/blobs/{layer}", method="GET", count=None, action=faults.Status(404))
+    code, err = copied(capsys, origin, to, "--tag", "*")
+    assert code == 5
+    assert layer in err
+    assert (tagged(to, "1.1.0"), bool(tagged(to, "1.2.0"))) == ("", True)
+
+
+def test_bytes_that_are_not_what_their_digest_says_never_arrive(
+    source: Sandbox, destination: Sandbox, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin, to = f"{source.address}/shop", f"{destination.address}/shop"
+    with open_store(origin, quick()) as store:
+        digest = push_signed(store, 1, signer)
+        layer = json.loads(store.manifest(digest).raw)["layers"][0]["digest"]
+    source.faults.add(f"/blobs/{layer}", method="GET", count=None, action=faults.Corrupt(10))
+    code, err = copied(capsys, f"{origin}:1.1.0", to)
+    assert code == 4
+    assert layer in err
+    with open_store(to, quick()) as store:
+        assert not store.has_blob(layer)
+    assert tagged(to, "1.1.0") == ""
+
+
+def test_a_manifest_with_another_digest_ends_the_copy_before_anything_is_written(
+    source: Sandbox, destination: Sandbox, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin, to = f"{source.address}/shop", f"{destination.address}/shop"
+    with open_store(origin, quick()) as store:
+        digest = push_signed(store, 1, signer)
+    source.faults.add(f"/manifests/{digest}", method="GET", count=None, action=faults.Corrupt(20))
+    code, err = copied(capsys, f"{origin}:1.1.0", to)
+    assert (code, digest in err) == (4, True)
+    assert tagged(to, "1.1.0") == ""
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, 6), (507, 7), (500, 7)], ids=["read-only", "full", "broken"])
+def test_a_destination_that_takes_no_blob_gets_no_tag(
+    source: Sandbox,
+    destination: Sandbox,
+    signer: Signer,
+    status: int,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    origin, to = f"{source.address}/shop", f"{destination.address}/shop"
+    with open_store(origin, quick()) as store:
+        push_signed(store, 1, signer)
+    destination.faults.add("/blobs/uploads/", method="POST", count=None, action=faults.Status(status))
+    ended, err = copied(capsys, f"{origin}:1.1.0", to)
+    assert ended == code, err
+    assert tagged(to, "1.1.0") == ""
+
+
+def test_a_referrer_that_is_listed_and_gone_is_named_and_left_out(
+    source: Sandbox, destination: Sandbox, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin, to = f"{source.address}/shop", f"{destination.address}/shop"
+    with open_store(origin, quick()) as store:
+        digest = push_signed(store, 1, signer)
+        gone = store.referrers(digest).descriptors[0].digest
+    source.faults.add(f"/manifests/{gone}", method="GET", count=None, action=faults.Status(404))
+    capsys.readouterr()
+    assert run(["mirror", "copy", f"{origin}:1.1.0", to]) == 0
+    assert f"{gone}, listed as a referrer of {digest}, is left out" in capsys.readouterr().err
+    assert tagged(to, "1.1.0") == digest
+
+
+# -- large --------------------------------------------------------------------------------------------
+
+_MEASURED = """
+import resource, sys
+from ocisync.cli.app import run
+code = run(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+sys.exit(code)
+"""
+
+
+class _Generated(io.RawIOBase):
+    """So many bytes, made while they are read."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._block = random.Random(1).randbytes(MIB)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, amount: int = -1, /) -> bytes:
+        count = min(self._left, amount if 0 <= amount < MIB else MIB)
+        self._left -= count
+        return self._block[:count]
+
+
+def _digest_of(size: int) -> str:
+    made, found = _Generated(size), hashlib.sha256()
+    while data := made.read(MIB):
+        found.update(data)
+    return "sha256:" + found.hexdigest()
+
+
+@pytest.mark.timeout(1800)
+def test_memory_is_bounded_whatever_the_size_of_a_blob(distribution: Registry, olareg: Registry) -> None:
+    name = f"large/{secrets.token_hex(4)}"
+    layer = Descriptor("application/octet-stream", _digest_of(LARGE_BYTES), LARGE_BYTES)
+    with open_store(f"{distribution.host}/{name}", quick()) as store:
+        store.put_blob(layer, cast(BinaryIO, _Generated(LARGE_BYTES)))
+        store.put_blob(EMPTY, EMPTY_JSON)
+        store.put_manifest(image(layer), OCI_MANIFEST, "1.0.0")
+    arguments = ["mirror", "copy", f"{distribution.host}/{name}:1.0.0", f"{olareg.host}/{name}", "-q", "-o", "json"]
+    ended = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    peak = int(ended.stdout.strip().splitlines()[-1])
+    assert peak < MEMORY_BYTES, peak
+    assert tagged(f"{olareg.host}/{name}", "1.0.0")
