@@ -194,9 +194,10 @@ def _row(finding: Finding) -> dict[str, Any]:
 @click.option(
     "--cases", "case_files", multiple=True, required=True, type=click.Path(path_type=Path), help="Cases; repeatable."
 )
+@click.option("--explain", is_flag=True, help="Print every step of every case: evidence, rule, result.")
 @output_option("text", "json", "yaml")
 @common_options
-def test(files: tuple[Path, ...], case_files: tuple[Path, ...], form: str, quiet: bool) -> int:
+def test(files: tuple[Path, ...], case_files: tuple[Path, ...], explain: bool, form: str, quiet: bool) -> int:
     """Judge cases of evidence by policy files, and compare with the verdicts that are expected.
 
     The same function decides as in the agent; no cryptography is done, no network and no cluster is used. The form of
@@ -219,7 +220,7 @@ def test(files: tuple[Path, ...], case_files: tuple[Path, ...], form: str, quiet
     for path in case_files:
         found = policycases.run_cases(_file(path).data, str(path), policies)
         results += found
-        lines += [line for one in found for line in _told(str(path), one)]
+        lines += [line for one in found for line in _told(str(path), one, explain=explain)]
     output.emit(policycases.as_json(results), form, text=lambda: "\n".join(lines))
     failed = sum(not one.passed for one in results)
     if form == "text" and not quiet:
@@ -227,14 +228,19 @@ def test(files: tuple[Path, ...], case_files: tuple[Path, ...], form: str, quiet
     return int(ExitCode.FAILED if failed else ExitCode.OK)
 
 
-def _told(file: str, one: CaseResult) -> list[str]:
+def _told(file: str, one: CaseResult, *, explain: bool) -> list[str]:
+    from ocisync.policy.explain import render_text
+
     word = output.styled("pass", "green", stderr=False) if one.passed else output.styled("FAIL", "red", stderr=False)
     line = f"{word}  {output.plain(one.name)} ({one.verdict.reason})"
-    if one.passed:
-        return [line]
-    by = f" of policy {one.verdict.policy}" if one.verdict.policy else ""
-    details = [*one.differences, f"verdict{by}: {one.verdict.message}"]
-    return [f"{line}  {file}:{one.line}", *(f"      {output.plain(detail)}" for detail in details)]
+    details: list[str] = []
+    if not one.passed:
+        line += f"  {file}:{one.line}"
+        by = f" of policy {one.verdict.policy}" if one.verdict.policy else ""
+        details = [*one.differences, f"verdict{by}: {one.verdict.message}"]
+    if explain:
+        details += render_text(one.verdict).splitlines()
+    return [line, *(f"      {output.plain(detail)}" for detail in details)]
 
 
 def _file(path: Path) -> PolicyFile:

@@ -103,6 +103,7 @@ def _verify(
 ) -> None:
     from ocisync.flows import verify
     from ocisync.oci.evidence import EvidenceBudget, collect
+    from ocisync.policy.evaluate import named
     from ocisync.policy.explain import as_json, render_text
 
     request = verify.Request(
@@ -122,7 +123,12 @@ def _verify(
         )
     verdict = judgement.verdict
     digest = judgement.artifact.manifest.descriptor.digest if judgement.artifact else target.digest
-    answer = {"reference": str(target), "repository": target.repository, "digest": digest, **as_json(verdict)}
+    answer = {
+        "reference": str(target),
+        "repository": target.repository,
+        "digest": digest,
+        **as_json(verdict, named(judgement.examined)),
+    }
     if form == "text" and explain:
         output.write(render_text(verdict), newline=False)
     elif form != "text" or verdict.allowed:

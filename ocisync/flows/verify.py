@@ -37,6 +37,7 @@ from ocisync.policy.evaluate import Subject, judge
 from ocisync.signing.check import examine
 
 NO_EVIDENCE = EvidenceSet(())
+_PUBLISH = "publish it again: ocisync push PATH oci://HOST/REPOSITORY:TAG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def reverify(
     descriptor = Descriptor(media_type, sha256_digest(manifest), len(manifest))
     if request.digest and request.digest != descriptor.digest:
         message = f"the saved manifest is {descriptor.digest}, not {request.digest}"
-        return Judgement(Verdict(False, VerdictReason.BAD_ARTIFACT, message))
+        return Judgement(Verdict(False, VerdictReason.BAD_ARTIFACT, message, hint=_PUBLISH))
     mutated = _mutated(request, descriptor.digest)
     if mutated is not None:
         return Judgement(mutated)
@@ -187,12 +188,12 @@ def _mutated(request: Request, digest: str) -> Verdict | None:
         False,
         VerdictReason.TAG_MUTATED,
         f"the immutable tag {request.tag!r} led to {before} before and leads to {digest} now",
-        hint="publish the new content under a new version",
+        hint=f"publish the new content under a new version: ocisync push PATH oci://{request.repository}:VERSION",
     )
 
 
 def _bad_artifact(error: OcisyncError) -> Verdict:
-    return Verdict(False, VerdictReason.BAD_ARTIFACT, error.message, hint=error.hint)
+    return Verdict(False, VerdictReason.BAD_ARTIFACT, error.message, hint=error.hint or _PUBLISH)
 
 
 def _judge_manifest(

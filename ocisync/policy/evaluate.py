@@ -23,6 +23,7 @@ from ocisync.policy.attestations import judge_attestations
 from ocisync.policy.counting import Vote, next_watermark, reached
 from ocisync.policy.explain import signing_hint
 from ocisync.policy.requirements import (
+    SIGNATURE_RULES,
     Check,
     Context,
     Subject,
@@ -34,7 +35,7 @@ from ocisync.policy.requirements import (
 from ocisync.policy.rules import Deny, Mode, TrustRules, commit_of
 from ocisync.policy.select import Selection
 
-__all__ = ["Subject", "judge"]
+__all__ = ["Subject", "judge", "named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +70,20 @@ def judge(
     """
     denied = _denied(selection.deny, subject, _trusted_only(evidence, selection.rules))
     if denied is not None:
-        return denied
+        return replace(denied, hint=_good_digest(subject))
     if selection.problem:
         return Verdict(
             False,
             VerdictReason.INVALID_POLICY,
             selection.problem,
-            hint="correct the policy; an invalid one refuses everything that it matches",
+            hint="correct the policy, an invalid one refuses everything that it matches: ocisync policy check FILE",
         )
     if selection.policy is None:
         return Verdict(
             False,
             VerdictReason.NO_POLICY,
             f"no trust policy matches {subject.repository}; nothing is trusted by default",
-            hint=f"write a TrustPolicy with match: [{{repository: {subject.repository!r}}}]",
+            hint=f"ocisync policy init --repository {subject.repository} --key FILE.pub prints one",
         )
     denied_keys = frozenset(selection.deny.keys)
     verdict = _all(selection, evidence, subject, now, watermark, denied_keys, truncated)
@@ -90,7 +91,8 @@ def judge(
     if not verdict.allowed and vouching:
         # Also when its signature would not count for another reason: expired or not, the content is the thief's.
         message = f"{subject.digest} is signed by the denied key {vouching[0]}, and not by enough others"
-        return replace(verdict, reason=VerdictReason.DENIED, message=message, hint="", distrusted=True)
+        hint = f"{_good_digest(subject)}; or have another authority sign it"
+        return replace(verdict, reason=VerdictReason.DENIED, message=message, hint=hint, distrusted=True)
     return _apply_mode(verdict, selection)
 
 
@@ -106,7 +108,14 @@ def _all(
     verdicts = [
         _one(Context(rules, subject, now, watermark, denied_keys), evidence, truncated) for rules in selection.rules
     ]
-    steps = tuple(step for verdict in verdicts for step in verdict.steps)
+    several = len(verdicts) > 1
+    steps = tuple(
+        replace(step, subject=f"{step.subject} by policy {rules.name}")
+        if several and step.rule in SIGNATURE_RULES
+        else step
+        for rules, verdict in zip(selection.rules, verdicts, strict=True)
+        for step in verdict.steps
+    )
     for verdict in verdicts:
         if not verdict.allowed:
             return replace(verdict, steps=steps)
@@ -115,7 +124,7 @@ def _all(
 
 def _one(context: Context, evidence: Sequence[Evidence], truncated: bool) -> Verdict:
     rules = context.rules
-    judged = [_judge_one(item, context) for item in sorted(evidence, key=_stable)]
+    judged = [_judge_one(item, name, context) for item, name in named(evidence)]
     counted = [item for item in judged if item.failed is None]
     votes = [
         Vote(item.evidence.signer, authority, believable_sequence(item.evidence, context.now))
@@ -156,12 +165,22 @@ def _one(context: Context, evidence: Sequence[Evidence], truncated: bool) -> Ver
         )
     nearest = max((item for item in judged if item.failed is not None), key=lambda item: item.rank, default=None)
     reason, message = _refusal(context, nearest, authorities, truncated)
-    hint = _hint(reason, nearest, context)
+    hint = _hint(reason, nearest, context, authorities)
     return Verdict(False, reason, message, policy=rules.name, signers=authorities, steps=steps, hint=hint)
 
 
-def _judge_one(evidence: Evidence, context: Context) -> _Judged:
-    name = f"{evidence.format.value.lower()} signature {evidence.source[:19]}"
+def named(evidence: Sequence[Evidence]) -> tuple[tuple[Evidence, str], ...]:
+    """Every piece of evidence with the name that its steps carry; several of one source are numbered."""
+    names: list[str] = []
+    found = sorted(evidence, key=_stable)
+    for item in found:
+        name = f"{item.format.value.lower()} signature {item.source[:19]}"
+        same = sum(known == name or known.startswith(f"{name} #") for known in names)
+        names.append(f"{name} #{same + 1}" if same else name)
+    return tuple(zip(found, names, strict=True))
+
+
+def _judge_one(evidence: Evidence, name: str, context: Context) -> _Judged:
     rules = context.rules
     steps: list[VerdictStep] = []
     for rank, check in enumerate(checks(evidence, context)):
@@ -207,12 +226,22 @@ def _detail(nearest: _Judged | None) -> str:
     return f"no signature counts: {nearest.failed.problem}"
 
 
-def _hint(reason: VerdictReason, nearest: _Judged | None, context: Context) -> str:
+def _hint(reason: VerdictReason, nearest: _Judged | None, context: Context, signed: Sequence[str]) -> str:
     if reason is VerdictReason.EVIDENCE_TRUNCATED:
-        return "remove foreign referrers of the digest from the registry"
+        about = f"oci://{context.subject.repository}@{context.subject.digest}"
+        return f"remove foreign referrers of the digest from the registry; ocisync inspect {about} lists what is there"
+    if reason is VerdictReason.BELOW_THRESHOLD:
+        return signing_hint(context, signed)
     if nearest is not None and nearest.failed is not None and nearest.failed.hint:
         return nearest.failed.hint
     return signing_hint(context)
+
+
+def _good_digest(subject: Subject) -> str:
+    if subject.tag:
+        name = f"oci://{subject.repository}@sha256:GOOD"
+        return f"go back to a good digest: ocisync tag {name} {subject.tag} --rollback --sign-key KEY"
+    return "name a good digest in the sync's spec.source.digest, or push a corrected commit: ocisync push"
 
 
 def _revision(counted: Sequence[_Judged], now: datetime) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from ocisync.kit.plaintext import plain
-from ocisync.model.artifact import Verdict
+from ocisync.model.artifact import Verdict, VerdictStep
 from ocisync.model.descriptor import CLAIM_REPOSITORY, CLAIM_SEQUENCE, CLAIM_SIGNED, CLAIM_TAGS
-from ocisync.model.evidence import SignatureFormat
+from ocisync.model.evidence import Evidence, SignatureFormat
 from ocisync.model.resource import JsonObject
 from ocisync.policy.requirements import Context, accepted_repositories, sequence_applies, tag_mode
 from ocisync.policy.rules import RepositoryClaim, TagClaim
@@ -30,8 +31,13 @@ def render_text(verdict: Verdict) -> str:
     return "".join(f"{plain(line)}\n" for line in lines)
 
 
-def as_json(verdict: Verdict) -> JsonObject:
-    """The verdict as plain JSON values; field names are an API."""
+def as_json(verdict: Verdict, evidence: Sequence[tuple[Evidence, str]] = ()) -> JsonObject:
+    """The verdict as plain JSON values; field names are an API.
+
+    Args:
+        verdict: what came out.
+        evidence: what it was judged by, each with the name of its steps: what each says, and how each rule ended.
+    """
     return {
         "allowed": verdict.allowed,
         "reason": verdict.reason.value,
@@ -42,9 +48,37 @@ def as_json(verdict: Verdict) -> JsonObject:
         "revision": verdict.revision,
         "distrusted": verdict.distrusted,
         "hint": verdict.hint,
+        "evidence": [_evidence(item, name, verdict.steps) for item, name in evidence],
         "steps": [
             {"subject": step.subject, "rule": step.rule, "passed": step.passed, "message": step.message}
             for step in verdict.steps
+        ],
+    }
+
+
+def _evidence(item: Evidence, name: str, steps: Sequence[VerdictStep]) -> JsonObject:
+    """One piece of evidence: `rules` is empty where the verdict did not depend on it."""
+    identity = item.identity
+    own = [(step, step.subject.removeprefix(name)) for step in steps if step.subject.startswith(name)]
+    rules = [(step, rest) for step, rest in own if not rest or rest.startswith(" by policy ")]
+    return {
+        "name": name,
+        "source": item.source,
+        "format": item.format.value,
+        "signer": item.signer,
+        "identity": {"issuer": identity.issuer, "subject": identity.subject} if identity is not None else None,
+        "subject": item.subject,
+        "predicateType": item.predicate_type,
+        "claims": dict(item.claims),
+        "problem": item.problem,
+        "rules": [
+            {
+                "policy": rest.removeprefix(" by policy ") or None,
+                "rule": step.rule,
+                "passed": step.passed,
+                "message": step.message,
+            }
+            for step, rest in rules
         ],
     }
 
@@ -65,8 +99,13 @@ def required_claims(context: Context) -> dict[str, str]:
     return claims
 
 
-def signing_hint(context: Context) -> str:
-    """The plain cosign command that makes such a signature. KEY stands for the private key of an authority."""
+def signing_hint(context: Context, signed: Sequence[str] = ()) -> str:
+    """The plain cosign command that makes such a signature. KEY stands for the private key of an authority.
+
+    Args:
+        context: the policy, and what is to be signed.
+        signed: authorities whose signatures count already; the others are asked.
+    """
     words = ["cosign", "sign", "--yes"]
     if not context.rules.keyless_only:
         words += ["--key", "KEY", "--use-signing-config=false", "--tlog-upload=false"]
@@ -75,7 +114,8 @@ def signing_hint(context: Context) -> str:
     for name, value in required_claims(context).items():
         words += ["-a", f"{name}={value}"]
     words.append(f"{context.subject.repository}@{context.subject.digest}")
-    names = " or ".join(authority.name for authority in context.rules.authorities)
+    missing = [authority.name for authority in context.rules.authorities if authority.name not in signed]
+    names = " or ".join(missing or [authority.name for authority in context.rules.authorities])
     if context.rules.keyless_only:
         return f"sign it as {names}: {shlex.join(words)}"
     return f"sign it with the key of {names}: {shlex.join(words)}"

@@ -30,9 +30,13 @@ from ocisync.model.spec import SelectorKind
 from ocisync.model.values import dataclass
 from ocisync.policy.rules import Authority, RepositoryClaim, TagClaim, TrustRules, canonical_repository
 
-_CLOCKS = "compare the clocks of the signer and of this machine"
+_CLOCKS = "compare the clocks of the signer and of this machine: date -u"
 # Never the command that would perform the rollback.
-_FORWARD = "publish a newer commit, or list the digest under rollback.allow of the policy"
+_FORWARD = "publish a newer commit with ocisync push, or list the digest under rollback.allow of the policy"
+# Names of the checks of one signature, in order.
+SIGNATURE_RULES = (
+    "signer", "format", "content", "timestamp", "log", "repository", "tag", "annotations", "expiry", "sequence", "age",
+)  # fmt: skip
 AHEAD_S = 3_600  # a sequence further ahead of our clock is not believed: it would lock out every honest one
 _UNIX_SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,14})\Z")
 

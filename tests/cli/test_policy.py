@@ -178,6 +178,18 @@ def test_a_policy_that_was_weakened_fails_the_cases_and_says_where(cli: Cli, gol
     golden("policy-test-weak.txt", ran.out)
 
 
+def test_every_typical_refusal_explains_itself_and_names_a_command(cli: Cli, golden: Golden) -> None:
+    ran = cli("policy", "test", str(EXAMPLES / "shop.yaml"), "--cases", str(EXAMPLES / "cases.yaml"), "--explain")
+    assert ran.exit_code == 0
+    golden("policy-explain.txt", ran.out)
+    reasons = {
+        line.split("refused: ")[1].split()[0].rstrip(":") for line in ran.out.splitlines() if "refused: " in line
+    }
+    assert len(reasons) >= 10
+    hints = [line for line in ran.out.splitlines() if line.strip().startswith("hint: ")]
+    assert len(hints) == ran.out.count("refused: ")
+
+
 def test_a_broken_policy_fails_cases_instead_of_leaving_them_out(cli: Cli, tmp_path: Path) -> None:
     name = _write(tmp_path, "p.yaml", policy(thresold=1))
     (tmp_path / "c.yaml").write_text(CASES.format("evidence: [{key: 'sha256:" + "0" * 64 + "'}]", "{reason: Verified}"))

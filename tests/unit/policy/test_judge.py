@@ -14,8 +14,9 @@ from ocisync.flows.trust import load_policies, trust_keys
 from ocisync.model.artifact import VerdictReason
 from ocisync.model.evidence import RawSignature
 from ocisync.model.spec import SelectorKind
-from ocisync.policy.evaluate import judge
+from ocisync.policy.evaluate import judge, named
 from ocisync.policy.explain import as_json, render_text
+from ocisync.policy.requirements import SIGNATURE_RULES
 from ocisync.signing.check import examine
 from tests.support.trust import (
     DIGEST,
@@ -105,6 +106,7 @@ def test_refusals_have_the_reason_that_helps(
     verdict = judged([policy(**spec)], *make())
     assert (verdict.allowed, verdict.reason, verdict.distrusted) == (False, reason, False)
     assert verdict.message
+    assert any(f"{program} " in verdict.hint for program in ("cosign", "ocisync", "date")), verdict.hint
 
 
 ALLOWED: list[tuple[str, dict[str, Any], Callable[[], RawSignature]]] = [
@@ -300,7 +302,7 @@ def test_a_denied_key_is_distrusted_even_when_its_signature_would_not_count_any_
 
 def test_a_clock_that_is_wrong_is_not_answered_with_signing_again() -> None:
     ahead = bundle_of(CI, with_claims=claims(sequence=str(int(NOW.timestamp()) + 3_601)))
-    assert judged([policy()], ahead).hint == "compare the clocks of the signer and of this machine"
+    assert judged([policy()], ahead).hint == "compare the clocks of the signer and of this machine: date -u"
 
 
 def test_a_denied_key_does_not_spoil_a_good_signature_beside_it() -> None:
@@ -367,6 +369,46 @@ def test_the_json_explanation_has_the_same_content() -> None:
     shown = as_json(verdict)
     assert (shown["allowed"], shown["reason"], shown["signers"]) == (True, "Verified", ["ci"])
     assert len(shown["steps"]) == len(verdict.steps)
+
+
+def test_every_piece_of_evidence_is_shown_with_each_rule_and_how_it_ended() -> None:
+    both = [policy(), policy("floor", floor=True, match=[{"repository": "registry.example/*"}])]
+    trust = load_policies(both)
+    found = [examine(one, trust.keys, DIGEST) for one in (bundle_of(CI), bundle_of(CI, OTHER_DIGEST), legacy_of(CI))]
+    same = [replace(one, source=found[0].source) for one in found]  # as layers of one manifest have
+    verdict = judge(trust.select(REPOSITORY), same, subject(), NOW, 0)
+    shown = as_json(verdict, named(same))["evidence"]
+    assert len({one["name"] for one in shown}) == 3
+    good = next(one for one in shown if not one["problem"] and one["format"] == "Bundle")
+    assert good["claims"]["dev.ocisync.tags"] == "production"
+    assert [(rule["policy"], rule["rule"]) for rule in good["rules"]] == [
+        (name, rule) for name in ("shop", "floor") for rule in SIGNATURE_RULES
+    ]
+    bad = next(one for one in shown if one["problem"])
+    assert [rule["passed"] for rule in bad["rules"]] == [True, True, False] * 2
+
+
+def test_whoever_signed_already_is_not_asked_again() -> None:
+    two = policy(by=("ci", "release"), threshold=2)
+    assert judged([two], bundle_of(CI)).hint.startswith("sign it with the key of release: cosign sign")
+
+
+@pytest.mark.parametrize(
+    ("documents", "told"),
+    [
+        ([], "ocisync policy init --repository registry.example/shop/config"),
+        ([policy(thresold=1)], "ocisync policy check FILE"),
+        ([policy(deny={"digests": [DIGEST]})], "ocisync tag oci://registry.example/shop/config@sha256:GOOD production"),
+        ([policy(deny={"keys": [CI.fingerprint]})], "--rollback --sign-key KEY; or have another authority sign it"),
+    ],
+)
+def test_refusals_by_policy_name_a_command(documents: list[dict[str, Any]], told: str) -> None:
+    assert told in judged(documents, bundle_of(CI)).hint
+    assert told in judged(documents, bundle_of(CI), truncated=True).hint
+
+
+def test_too_much_evidence_names_the_command_that_lists_it() -> None:
+    assert f"ocisync inspect oci://{REPOSITORY}@{DIGEST}" in judged([policy()], truncated=True).hint
 
 
 @pytest.mark.parametrize("listed", ["{}", "sha256:{}", "main@sha256:{}", "{}-dirty"])
