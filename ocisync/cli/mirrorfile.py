@@ -271,7 +271,7 @@ def load_command(
     if trust is None and not quiet:
         output.warning_text("nothing is judged: neither --policy nor --key is given")
     signers = _signers(sign_keys)
-    flags = (images_to, maps, partial, check_first, force_tag, workers)
+    flags = (images_to, maps, partial, check_first, force_tag, workers, bool(key_files))
     place = parse_place(destination)
     if place.tag or place.digest:
         raise UsageError(f"tags are in the file: name {place.location} without tag and digest")
@@ -310,7 +310,7 @@ def _load(
     stores: Stores,
     trust: Callable[[str], TrustSet] | None,
     senders: tuple[PublicKey, ...],
-    flags: tuple[str, dict[str, str], bool, bool, bool, int],
+    flags: tuple[str, dict[str, str], bool, bool, bool, int, bool],
     *,
     quiet: bool,
 ) -> Loaded:
@@ -318,12 +318,13 @@ def _load(
     from ocisync.mirror.filerouting import file_routes
     from ocisync.mirror.load import LoadRequest, load
 
-    images_to, maps, partial, check_first, force_tag, workers = flags
+    images_to, maps, partial, check_first, force_tag, workers, keyed = flags
     with output.transfer("Loading", quiet=quiet) as bar:
         request = LoadRequest(
             routes=lambda contents: file_routes(contents, place, images_to, maps),
             now=datetime.now(UTC),
             trust=trust,
+            judge_images=not keyed,
             sender_keys=senders,
             partial=partial,
             check_first=check_first,
@@ -410,7 +411,8 @@ def verify_command(
     senders = require_sender(head, _public(sender_keys), file)
     routes = file_routes(head.contents, parse_place(at), images_to, maps) if at else None
     deliveries = open_parts(head, file, routes, None, 1)
-    judged = judge_all(deliveries, trust, datetime.now(UTC)) if trust is not None else ()
+    now, images = datetime.now(UTC), not key_files
+    judged = judge_all(deliveries, trust, now, images=images) if trust is not None else ()
     _, refused = kept(deliveries, judged)
     answer = {
         "file": head.digest,

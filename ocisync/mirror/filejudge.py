@@ -180,29 +180,37 @@ class _Members:
 # -- verdicts -------------------------------------------------------------------------------------
 
 
-def judge_all(deliveries: Sequence[Delivery], trust: Callable[[str], TrustSet], now: datetime) -> tuple[Judged, ...]:
-    """Judge every root."""
+def judge_all(
+    deliveries: Sequence[Delivery], trust: Callable[[str], TrustSet], now: datetime, *, images: bool = True
+) -> tuple[Judged, ...]:
+    """Judge every root. `images`: false if the trust is about artifacts only, as bare keys are."""
     return tuple(
-        _judge(root, delivery.store, trust(delivery.store.repository), now)
-        for delivery in deliveries
-        for root in delivery.roots
+        _judge(root, one.store, trust(one.store.repository) if images or root.role is not Role.IMAGE else None, now)
+        for one in deliveries
+        for root in one.roots
     )
 
 
-def _judge(root: Root, store: HeadStore, trust: TrustSet, now: datetime) -> Judged:
+def _judge(root: Root, store: HeadStore, trust: TrustSet | None, now: datetime) -> Judged:
     repository, chosen = store.repository, root.selected
     name = f"{repository}:{chosen.tag}" if chosen.tag else f"{repository}@{chosen.digest}"
+    if trust is None:
+        return _not_judged(root, name)
     if root.role is Role.IMAGE:
         return _judge_image(root, name, store, trust, now)
     request = Request(repository, chosen.kind, chosen.tag, chosen.digest)
     return Judged(root, name, examine_reference(store, trust, request, now=now).verdict)
 
 
+def _not_judged(root: Root, name: str) -> Judged:
+    return Judged(root, name, Verdict(False, VerdictReason.NO_POLICY, NOT_JUDGED), judged=False)
+
+
 def _judge_image(root: Root, name: str, store: HeadStore, trust: TrustSet, now: datetime) -> Judged:
     """An image is any manifest or index, so only its signatures are judged."""
     chosen, selection = root.selected, trust.select(store.repository)
     if not selection.matched and not selection.problem:
-        return Judged(root, name, Verdict(False, VerdictReason.NO_POLICY, NOT_JUDGED), judged=False)
+        return _not_judged(root, name)
     evidence = collect_within_limits(store, chosen.digest)
     keys, roots = trust.keys_for(store.repository), trust.roots_for(store.repository)
     examined = [examine(item, keys, chosen.digest, roots) for item in evidence.items]

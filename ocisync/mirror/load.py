@@ -40,6 +40,7 @@ class LoadRequest:
         routes: the destination of each repository of the file, by its name.
         now: aware time, for the rules.
         trust: policies for a repository at the destination; None: nothing is judged.
+        judge_images: false if the trust is about artifacts only.
         sender_keys: one of them must have signed the list of contents; none: it is not asked.
         partial: import what passes, instead of nothing, when something is refused.
         check_first: read the whole file before anything is written; needs a file that can be read twice.
@@ -49,6 +50,7 @@ class LoadRequest:
     routes: Callable[[Contents], Mapping[str, Place]]
     now: datetime
     trust: Callable[[str], TrustSet] | None = None
+    judge_images: bool = True
     sender_keys: tuple[PublicKey, ...] = ()
     partial: bool = False
     check_first: bool = False
@@ -128,7 +130,9 @@ def load(source: BinaryIO, name: str, request: LoadRequest, stores: Stores) -> L
     senders = require_sender(head, request.sender_keys, name)
     routes = request.routes(head.contents)
     deliveries = open_parts(head, name, routes, stores, request.workers)
-    judged = judge_all(deliveries, request.trust, request.now) if request.trust is not None else ()
+    judged: tuple[Judged, ...] = ()
+    if request.trust is not None:
+        judged = judge_all(deliveries, request.trust, request.now, images=request.judge_images)
     closure, refused = _allowed(deliveries, judged, request, name)
     by_location = {one.closure.place.location: routes[one.part.name] for one in deliveries}
     plan = examine(closure, by_location, stores, force_tag=request.force_tag, workers=request.workers)
