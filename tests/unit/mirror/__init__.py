@@ -1,0 +1,1 @@
+"""Registry access without a registry."""
