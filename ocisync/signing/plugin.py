@@ -37,7 +37,7 @@ TIMEOUT_S = 60.0  # a KMS far away, or a person who touches a token
 OUTPUT_BYTES = 64 * 1024  # a public key or a signature is below 4 KiB
 _SAID_CHARS = 400
 _POLL_S = 0.05
-_OURS = re.compile(r"OCISYNC_|COSIGN_PASSWORD\Z|SIGSTORE_ID_TOKEN\Z|ACTIONS_ID_TOKEN_REQUEST_")
+_OURS = re.compile(r"OCISYNC_|COSIGN_PASSWORD\Z|SIGSTORE_ID_TOKEN\Z")
 
 
 class PluginFailed(OcisyncError):
