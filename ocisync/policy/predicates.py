@@ -67,7 +67,8 @@ def parse_attestations(spec: Fields, authorities: Collection[str]) -> tuple[Atte
     Raises:
         InvalidInput: naming the field.
     """
-    return tuple(_rule(where, item, authorities) for where, item in spec.items("attestations", _RULES_COUNT))
+    fields = ("predicateType", "authorities", "where")
+    return spec.each("attestations", _RULES_COUNT, lambda at, item: _rule(spec.below(at, item, fields), authorities))
 
 
 def check_predicate_type(text: str, where: str) -> str:
@@ -84,31 +85,32 @@ def check_predicate_type(text: str, where: str) -> str:
     return text
 
 
-def _rule(where: str, item: object, known: Collection[str]) -> AttestationRule:
-    fields = Fields(item, where, ("predicateType", "authorities", "where"))
-    predicate_type = check_predicate_type(fields.text("predicateType"), f"{where}.predicateType")
+def _rule(fields: Fields, known: Collection[str]) -> AttestationRule:
+    predicate_type = fields.attempt(
+        lambda: check_predicate_type(fields.text("predicateType"), f"{fields.where}.predicateType"), ""
+    )
     authorities: list[str] = []
     for place, name in fields.texts("authorities", _RULES_COUNT):
         if name not in known:
-            raise InvalidInput(f"{place}: {name[:100]!r} is no authority of the policy")
+            fields.refuse(InvalidInput(f"{place}: {name[:100]!r} is no authority of the policy"))
         if name in authorities:
-            raise InvalidInput(f"{place}: {name[:100]!r} is named twice")
+            fields.refuse(InvalidInput(f"{place}: {name[:100]!r} is named twice"))
         authorities.append(name)
     if not authorities:
-        raise fields.fail("authorities", "required: the names of authorities that may have made it")
-    conditions = tuple(_condition(place, one) for place, one in fields.items("where", _CONDITIONS_COUNT))
+        fields.refuse(fields.fail("authorities", "required: the names of authorities that may have made it"))
+    parts = ("path", "equals", "glob")
+    conditions = fields.each("where", _CONDITIONS_COUNT, lambda at, item: _condition(fields.below(at, item, parts)))
     return AttestationRule(predicate_type, tuple(authorities), conditions)
 
 
-def _condition(where: str, item: object) -> Condition:
-    fields = Fields(item, where, ("path", "equals", "glob"))
+def _condition(fields: Fields) -> Condition:
     path = fields.text("path")
     if not path.startswith("/") or _BAD_ESCAPE.search(path) or len(path) > _PATH_CHARS or not path.isprintable():
         raise fields.fail(
             "path", f"{path[:100]!r} is no JSON pointer", "it begins with /, for example /runDetails/builder/id"
         )
     if fields.has("equals") == fields.has("glob"):
-        raise InvalidInput(f"{where}: set exactly one of equals, glob")
+        raise InvalidInput(f"{fields.where}: set exactly one of equals, glob")
     if fields.has("equals"):
         return Condition(path, equals=fields.text("equals", ""))
     return Condition(path, glob=fields.text("glob"))

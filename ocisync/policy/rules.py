@@ -216,7 +216,7 @@ def _parse(document: JsonObject, problems: list[InvalidInput] | None) -> TrustRu
         remap=claim.each("remap", _MATCHES_COUNT, lambda where, item: _remap(claim.below(where, item, _REMAP_FIELDS))),
         tag_claim=spec.choice("tagClaim", TagClaim, TagClaim.REQUIRE),
         annotations=spec.string_map("annotations"),
-        attestations=spec.attempt(lambda: parse_attestations(spec, [item.name for item in authorities]), ()),
+        attestations=spec.attempt(lambda: parse_attestations(spec, _authority_names(spec)), ()),
         rollback=_rollback(spec),
         deny=_deny(spec),
         require_timestamp=spec.flag("requireTimestamp"),
@@ -367,6 +367,13 @@ def _authority(fields: Fields) -> Authority:
     if key.has("pem"):
         return Authority(name, pem=key.text("pem"))
     return Authority(name, secret=key.child("secretRef", ("name",)).text("name"))
+
+
+def _authority_names(spec: Fields) -> list[str]:
+    """Also of authorities that have problems of their own."""
+    items = spec.raw("authorities")
+    found = [item.get("name") for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+    return [name for name in found if isinstance(name, str)]
 
 
 def _formats(spec: Fields) -> tuple[SignatureFormat, ...]:
