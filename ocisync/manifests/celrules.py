@@ -3,7 +3,8 @@
 A rule is judged on one object alone, as when it is created: rules that speak of `oldSelf` are passed over. Functions
 that Kubernetes adds to CEL are given here as far as they are about strings, lists and regular expressions; a rule that
 needs another (quantities, addresses, optional fields), or that the library cannot read, counts as not checked. It is
-never an error: the API server still checks it.
+never an error: the API server still checks it. So is one that would take long: the library cannot be interrupted, so
+what a rule may take is estimated before (the widest list, to the power of how deep its loops are nested).
 """
 
 from __future__ import annotations
@@ -31,8 +32,29 @@ _TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _FIELD = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]")
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _MESSAGE_CHARS = 300
+_LOOP = re.compile(r"\.(?:all|exists|exists_one|existsOne|map|filter)\s*\Z")
+_CUTS = re.compile(r"\b(?:split|findAll)\b")  # make lists of texts
+_GROWTH_CHARS = 1 << 20  # what a rule may make of a text
+_REPEAT = re.compile(r"(?<!\\)[*+]|\{\d+,")
+_REPEATED_GROUP = re.compile(r"\)(?:[*+]|\{)")
+_MOST_REPEATS = 2
+STEPS_PER_KIND = 1_000_000  # about a second; an API server's own limit is of this order
 _COMPILED = "cel.cel"  # the compiled half's own name
 NO_LIBRARY = "no CEL library is installed (pip install 'ocisync[cel]')"
+
+
+class Allowance:
+    """The steps that the rules of one kind may take, of all its objects together."""
+
+    def __init__(self, steps: int = STEPS_PER_KIND) -> None:
+        self._left = steps
+
+    def take(self, steps: int) -> bool:
+        """Take steps, if so many are left."""
+        if steps > self._left:
+            return False
+        self._left -= steps
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +90,14 @@ class CelRule:
         compiled = _compiled(self.text)
         return compiled if isinstance(compiled, str) else ""
 
-    def judge(self, value: Callable[[], Any]) -> CelVerdict:
+    def judge(self, value: Callable[[], Any], allowance: Allowance) -> CelVerdict:
         """Apply the rule to a value, which is made only if there is a library to use it."""
         program = _compiled(self.text)
         if isinstance(program, str):
             return CelVerdict(unchecked=program)
         known = value()
+        if not allowance.take(_steps(self.text, known) + _steps(self.message_expression, known)):
+            return CelVerdict(unchecked="it would take too many steps")
         try:
             answer = _run(program, known)
         except (KeyError, IndexError, ZeroDivisionError) as error:
@@ -98,6 +122,32 @@ class CelRule:
                 if isinstance(answer, str) and answer.strip():
                     return _short(answer)
         return _short(self.message or f"failed rule: {' '.join(self.text.split())}")
+
+
+def _steps(rule: str, value: Any) -> int:
+    """How often the inside of a rule may run at most. Lists that loops make are no longer than their nesting tells."""
+    text, open_calls, depth = _TEXT.sub("''", rule), [False], 0
+    for at, char in enumerate(text):
+        if char in "([{":
+            open_calls.append(char == "(" and _LOOP.search(text, max(0, at - 20), at) is not None)
+            depth = max(depth, sum(open_calls))
+        elif char in ")]}" and len(open_calls) > 1:
+            open_calls.pop()
+    return int(min(max(_widest(value, texts=_CUTS.search(text) is not None), 2) ** min(depth, 9), 1 << 62))
+
+
+def _widest(value: Any, *, texts: bool) -> int:
+    if isinstance(value, str):
+        return len(value) if texts else 0
+    if isinstance(value, dict | list):
+        entries = value.values() if isinstance(value, dict) else value
+        return max([len(value), *(_widest(entry, texts=texts) for entry in entries)])
+    return 0
+
+
+def is_risky(pattern: str) -> bool:
+    """Tell whether Python could try a pattern in too many ways: a repeated group, or several repeats in a row."""
+    return _REPEATED_GROUP.search(pattern) is not None or len(_REPEAT.findall(pattern)) > _MOST_REPEATS
 
 
 def _short(text: str) -> str:
@@ -211,9 +261,30 @@ def _last_index_of(whole: Any, part: Any) -> int:
     return next((index for index in range(len(whole) - 1, -1, -1) if whole[index] == part), -1)
 
 
+def _pattern(text: str) -> re.Pattern[str]:
+    if is_risky(text):
+        raise ValueError(f"a search for {text} may never end")
+    return re.compile(text)
+
+
 def _find(text: str, pattern: str) -> str:
-    match = re.search(pattern, text)
+    match = _pattern(pattern).search(text)
     return match[0] if match else ""
+
+
+def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    _check_growth(len(text) + text.count(old) * len(new))
+    return text.replace(old, new, limit)
+
+
+def _join(items: list[str], separator: str = "") -> str:
+    _check_growth(sum(map(len, items)) + len(items) * len(separator))
+    return separator.join(items)
+
+
+def _check_growth(chars: int) -> None:
+    if chars > _GROWTH_CHARS:
+        raise ValueError(f"it makes a text of {chars} characters")
 
 
 def _is_url(text: str) -> bool:
@@ -232,16 +303,16 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "indexOf": _index_of,
     "lastIndexOf": _last_index_of,
     "find": _find,
-    "findAll": lambda text, pattern, limit=-1: [m[0] for m in re.finditer(pattern, text)][
+    "findAll": lambda text, pattern, limit=-1: [m[0] for m in _pattern(pattern).finditer(text)][
         : limit if limit >= 0 else None
     ],
     "charAt": lambda text, index: text[index : index + 1],
     "lowerAscii": lambda text: "".join(char.lower() if char.isascii() else char for char in text),
     "upperAscii": lambda text: "".join(char.upper() if char.isascii() else char for char in text),
-    "replace": lambda text, old, new, limit=-1: text.replace(old, new, limit),
+    "replace": _replace,
     "split": lambda text, sep, limit=-1: text.split(sep) if limit < 0 else text.split(sep, limit - 1) if limit else [],
     "substring": lambda text, start, end=None: text[start:end],
     "trim": lambda text: text.strip(),
-    "join": lambda items, sep="": sep.join(items),
+    "join": _join,
     "isURL": _is_url,
 }

@@ -11,11 +11,13 @@ that is a problem with the rule `unchecked-rule`, which is a warning, told once 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ocisync.kit.yamlio import Path
+from ocisync.manifests.celrules import Allowance
 from ocisync.manifests.rules import Rule
 from ocisync.manifests.schema import formats
 from ocisync.manifests.schema.nodes import Node, Problems, duplicates
@@ -49,6 +51,7 @@ class CustomKind:
     def __init__(self, schema: Mapping[str, Any], metadata: Node, *, drops_status: bool = False) -> None:
         self._metadata = metadata
         self._drops_status = drops_status
+        self._allowance = Allowance()
         preparation = Preparation()
         self._root = preparation.prepare(schema)
         self._unchecked = dict.fromkeys(preparation.notes, False)  # text → told already
@@ -165,7 +168,7 @@ class CustomKind:
         if value is None:
             return
         for rule in schema.rules:
-            verdict = rule.judge(lambda: for_cel(schema, value, root=not path))
+            verdict = rule.judge(lambda: for_cel(schema, value, root=not path), self._allowance)
             if verdict.unchecked:
                 self._note(f"CEL rule {shown(rule.text)} is not checked: {verdict.unchecked}")
             elif verdict.failure:
@@ -185,6 +188,15 @@ class CustomKind:
 def _none_fits(path: Path, name: str, failures: list[Problems]) -> Problem:
     reasons = dict.fromkeys(failure[0].message for failure in failures if failure)
     return bad_value(path, f"fits none of {len(failures)} alternatives ({name}): {' — or: '.join(list(reasons)[:4])}")
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    if type(value) is int and type(step) is int:
+        return value % step == 0
+    try:
+        return abs(math.remainder(value / step, 1.0)) <= 1e-9
+    except (OverflowError, ValueError):  # beyond what a float holds: nothing can be said
+        return True
 
 
 def _has_type(value: Any, types: tuple[type, ...]) -> bool:
@@ -228,7 +240,7 @@ def _number_bounds(raw: Mapping[str, Any], value: float, path: Path) -> Iterator
     if value > high or (value == high and "maximum" in raw and raw.get("exclusiveMaximum") is True):
         yield bad_value(path, f"is {shown(value)}, above the maximum of {high}")
     step = raw.get("multipleOf")
-    if step and abs(value / step - round(value / step)) > 1e-9:
+    if step and not _is_multiple(value, step):
         yield bad_value(path, f"is {shown(value)}, not a multiple of {step}")
     allowed = {"int32": formats.INT32, "int64": formats.INT64}.get(str(raw.get("format", "")))
     if allowed is not None and type(value) is int and value not in allowed:

@@ -17,7 +17,7 @@ from ocisync.manifests import celrules
 from ocisync.manifests.schema.problem import shown, type_name
 
 _MAX_DEPTH = 64  # of a schema: deeper ones are no schemas but attacks
-_NESTED_REPEAT = re.compile(r"[*+}].*\)[*+{]", re.DOTALL)
+_SHORT_CHARS = 16  # of which Python tries all ways of any pattern soon enough
 _ABSENT = object()
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "object": ((dict,), "a mapping"),
@@ -137,12 +137,19 @@ class Preparation:
         if not isinstance(text, str):
             raise DefinitionError(f"{where}.pattern is {type_name(text)}, not text")
         search = _python_search(text)
-        # Repeats in repeats may keep Python busy for ever; the other engine is slower, and always done.
-        if search is None or _NESTED_REPEAT.search(text):
-            search = celrules.matcher(text) or search
+        # Repeats may keep Python busy for ever; the other engine is slower, and always done.
+        if search is None or celrules.is_risky(text):
+            search = celrules.matcher(text) or (search and self._in_short_values(search, text, where))
         if search is None:
             self._note(f"{where}.pattern {shown(text)} is in a dialect that is not understood here")
         return search
+
+    def _in_short_values(self, search: Callable[[str], bool], text: str, where: str) -> Callable[[str], bool]:
+        self._note(
+            f"{where}.pattern {shown(text)} is checked in values of up to {_SHORT_CHARS} characters only: "
+            f"{celrules.NO_LIBRARY}"
+        )
+        return lambda value: len(value) > _SHORT_CHARS or search(value)
 
     def _cel(self, rules: list[Any], where: str) -> Iterator[celrules.CelRule]:
         for index, rule in enumerate(rules):

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from ocisync.manifests import celrules
-from ocisync.manifests.celrules import CelRule, CelVerdict
+from ocisync.manifests.celrules import Allowance, CelRule, CelVerdict, is_risky
 
 
 def judge(rule: str, value: Any, **more: str) -> CelVerdict:
-    return CelRule.of({"rule": rule, **more}).judge(lambda: value)
+    return CelRule.of({"rule": rule, **more}).judge(lambda: value, Allowance())
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,45 @@ def test_names_are_escaped_as_rules_write_them(name: str, written: str) -> None:
 
 def test_the_path_of_a_rule_is_read() -> None:
     assert CelRule.of({"rule": "true", "fieldPath": ".spec['a b'].c"}).field_path == ("spec", "a b", "c")
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "reason"),
+    [
+        ("self.all(a, self.all(b, self.all(c, a + b + c >= 0)))", list(range(300)), "too many steps"),
+        ("self.map(a, self.map(b, self.map(c, 1))).size() > 0", list(range(300)), "too many steps"),
+        ("self.split('').all(a, self.split('').all(b, a == b))", "a" * 3_000, "too many steps"),
+        (
+            "self.replace('a', 'aaaaaaaaaaaaaaaa').replace('a', 'aaaaaaaaaaaaaaaa').size() > 0",
+            "a" * 10_000,
+            "a text of",
+        ),
+        ("self.map(x, self[0]).join().size() > 0", ["a" * 2_000] * 1_000, "a text of"),
+        ("self.find('(a|a)*b') == ''", "a" * 40, "may never end"),
+        ("self.findAll('(.*)(.*)(.*)(.*)b').size() == 0", "a" * 400, "may never end"),
+    ],
+)
+def test_a_rule_that_would_take_for_ever_is_not_checked(rule: str, value: Any, reason: str) -> None:
+    assert reason in judge(rule, value).unchecked
+
+
+def test_loops_beside_each_other_and_inside_texts_are_not_nested() -> None:
+    rule = " && ".join(["self.all(a, a >= 0)"] * 9 + ["'x.all(a, x.all(b, x.all(c, x.all(d' != ''"])
+    assert judge(rule, list(range(1_000))) == CelVerdict()
+
+
+def test_the_objects_of_a_kind_share_what_rules_may_take() -> None:
+    allowance, rule = Allowance(2_500), CelRule.of({"rule": "self.all(a, a >= 0)"})
+    told = [rule.judge(lambda: list(range(1_000)), allowance).unchecked for _ in range(3)]
+    assert told[:2] == ["", ""]
+    assert "too many steps" in told[2]
+
+
+@pytest.mark.parametrize("pattern", ["(a|a)*", "(a+)+$", "(.*)(.*)(.*)x", "(a?){60}", r"(x+x+)+y", "a{1,}b{1,}c{1,}"])
+def test_patterns_of_which_python_could_try_too_many_ways_are_risky(pattern: str) -> None:
+    assert is_risky(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["^[a-z]+$", "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", r"^\d{1,3}$", r"a\+b\*c\+d\+"])
+def test_other_patterns_are_not(pattern: str) -> None:
+    assert not is_risky(pattern)

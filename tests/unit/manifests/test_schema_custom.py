@@ -174,9 +174,17 @@ def test_a_rule_that_cannot_be_checked_is_a_warning_told_once() -> None:
 
 
 def test_a_pattern_that_would_keep_python_busy_for_ever_is_done_at_once() -> None:
+    for pattern in ("^(a+)+$", "^(a|a)*$", "^(.*)(.*)(.*)(.*)(.*)b$"):
+        catalog = schemas.catalog_of(definition_of({"type": "string", "pattern": pattern}))
+        assert messages({**GADGET, "spec": "a" * 640 + "!"}, catalog) == [f"spec does not match '{pattern}'"]
     catalog = schemas.catalog_of(definition_of({"type": "string", "pattern": "^(a+)+$"}))
-    assert messages({**GADGET, "spec": "a" * 64 + "!"}, catalog) == ["spec does not match '^(a+)+$'"]
     assert messages({**GADGET, "spec": "a" * 64}, catalog) == []
+
+
+@pytest.mark.parametrize("value", [1e308, 10**400, 3])
+def test_a_step_beyond_what_numbers_hold_says_nothing(value: float) -> None:
+    catalog = schemas.catalog_of(definition_of({"type": "number", "multipleOf": 1e-320}))
+    assert messages({**GADGET, "spec": value}, catalog) == []
 
 
 def test_patterns_of_re2_that_python_does_not_have_are_checked() -> None:
@@ -255,3 +263,23 @@ def test_without_the_library_one_warning_speaks_for_all_rules() -> None:
         "unchecked-rule Gadget schema.example.org/v1: CEL rules are not checked: no CEL library is installed "
         "(pip install 'ocisync[cel]')"
     ]
+
+
+RISKY = """
+import sys
+sys.modules["cel"] = None
+from tests.support import schemas
+definition, gadget = schemas.custom()
+pattern = {"type": "string", "pattern": "^(a|a)*$"}
+definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = {"type": "object", "properties": {"spec": pattern}}
+for spec in ("a" * 640 + "!", "b"):
+    for problem in schemas.judge(gadget | {"spec": spec}, schemas.catalog_of(definition)):
+        print(problem.rule, problem.message)
+"""
+
+
+def test_without_the_library_a_risky_pattern_is_held_against_short_values_only() -> None:
+    done = subprocess.run([sys.executable, "-c", RISKY], capture_output=True, text=True, check=True, timeout=60)
+    told = done.stdout.splitlines()
+    assert [line.split()[0] for line in told] == ["unchecked-rule", "bad-value", "unchecked-rule"]
+    assert "up to 16 characters only" in told[0]
