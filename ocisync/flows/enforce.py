@@ -27,6 +27,7 @@ from ocisync.model.resource import ObjectId
 from ocisync.model.spec import SelectorKind
 
 _RETRY_CAP_S = 600.0
+_JUDGE_AGAIN_S = 0.1
 _ENDING_LOOK_S = 3.0
 _NAMED = 3  # objects named in a message
 
@@ -61,6 +62,7 @@ class Enforcer:
             if plan.held:
                 raise self._held(content, plan)
             ports.stop.check()
+            self._still_trusted(content)
             self._accept(content)
             self._s.rules("")  # not before: until here, what was distrusted must not be corrected
             self._announce(content, plan)
@@ -111,6 +113,13 @@ class Enforcer:
         )
         desired = tuple(one for one in prepared.desired if one.id not in claimed)
         return replace(prepared, desired=desired, rejected=(*prepared.rejected, *conflicts))
+
+    def _still_trusted(self, content: Content) -> None:
+        """Nothing is written by a judgement older than the policies in force: getting here may have taken long."""
+        if self._s.ports.trust().version != self._s.trust.version:
+            known = self._s.facts(verdict=content.verified.verdict, attempted=content.facts)
+            message = "policies, keys or roots have moved meanwhile: it is judged again"
+            raise End(Waiting(Reason.PROGRESSING, message, _JUDGE_AGAIN_S, known))
 
     def _held(self, content: Content, plan: Plan) -> End:
         facts = content.facts

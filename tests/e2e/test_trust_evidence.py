@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ocisync.model.ref import fallback_tag
-from tests.support.agent import AgentProcess, Installation, Tenant, apply, config_map, running
+from tests.support.agent import AgentProcess, Installation, Tenant, apply, config_map, place, running
 from tests.support.hostileregistry import TAG, Answer, HostileRegistry, endless_pages, index
 from tests.support.minisigstore import GITHUB, MiniSigstore, Wish
 from tests.support.waiting import eventually
@@ -139,3 +140,31 @@ def test_a_hostile_registry_costs_an_agent_little_and_never_the_good_signature(
     tenant.ask()
     tenant.wait_ready(hostile.artifact.descriptor.digest)
     eventually(lambda: agent.rss_mib() < LIMIT_MIB, what=f"the agent is below {LIMIT_MIB} MiB")
+
+
+def test_a_policy_that_moves_while_an_artifact_is_fetched_decides_before_anything_is_written(
+    agent: AgentProcess, tenant: Tenant, hostile: HostileRegistry
+) -> None:
+    match = [{"repository": hostile.repository}]
+    tenant.write_policy(match=match)
+    hostile.lists(hostile.good)
+    layer, denied = hostile.artifact.layer_descriptor.digest, threading.Event()
+
+    def deny(path: str) -> None:
+        if layer not in path or denied.is_set():
+            return
+        denied.set()
+        tenant.write_policy(match=match, deny={"digests": [hostile.artifact.descriptor.digest]})
+
+        def loaded() -> bool:
+            policy = tenant.cluster.api("GET", place("TrustPolicy", "", tenant.policy_name))
+            return bool((policy.get("status") or {}).get("observedGeneration") == policy["metadata"]["generation"])
+
+        eventually(loaded, what="the agent has seen the deny list")
+
+    hostile.before = deny
+    tenant.write_sync(source={"repository": hostile.repository, "tag": TAG, "interval": "1h"})
+    tenant.wait_condition("Verified", "False", "Denied")
+    assert denied.is_set()
+    assert not tenant.cluster.kubectl("get", "configmap", "settings", "-n", tenant.namespace, "--ignore-not-found")
+    assert "applied" not in tenant.status()

@@ -60,6 +60,7 @@ class HostileRegistry:
         self.artifact: BuiltArtifact = artifact(files)
         self.requests: list[tuple[str, str]] = []
         self.page: Callable[[str], Answer | None] = lambda _path: None
+        self.before: Callable[[str], None] = lambda _path: None  # called before an answer
         self.content: dict[str, Answer] = {}
         self._over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -189,6 +190,7 @@ def _handler(registry: HostileRegistry) -> type[BaseHTTPRequestHandler]:
 
         def _say(self, *, head: bool) -> None:
             registry.requests.append((self.command, self.path))
+            registry.before(self.path)
             answer = registry.answer(self.path)
             self.send_response(200 if answer else 404)
             answer = answer or Answer(b'{"errors":[]}', "application/json")
