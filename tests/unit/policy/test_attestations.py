@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from ocisync.flows.trust import load_policies, trust_keys, with_attestations
 from ocisync.model.artifact import Verdict, VerdictReason
 from ocisync.model.errors import InvalidInput
-from ocisync.model.evidence import RawSignature
+from ocisync.model.evidence import Evidence, Identity, RawSignature, RootProof, SignatureFormat
+from ocisync.policy.attestations import Attested, judge_attestations
 from ocisync.policy.explain import render_text
 from ocisync.policy.predicates import Condition
-from ocisync.policy.rules import parse_policy
+from ocisync.policy.requirements import Context
+from ocisync.policy.rules import parse_policy, with_fingerprints
 from tests.support.trust import (
     DIGEST,
     NOW,
@@ -29,6 +31,7 @@ from tests.support.trust import (
     legacy_of,
     policy,
     signer,
+    subject,
 )
 
 CI = signer("ci")
@@ -317,3 +320,40 @@ def test_no_statement_without_an_object_as_predicate_counts(predicate: Any, junk
 def test_duplicate_keys_are_no_way_to_say_two_things() -> None:
     text = json.dumps(statement()).replace('"predicate":', '"predicate": {}, "predicate":')
     assert not judge(bundle_of(CI), bundle_with(CI, text.encode())).allowed
+
+
+@pytest.mark.parametrize(
+    ("field", "told"), [("requireTimestamp", "timestamp"), ("requireTransparencyLog", "transparency log")]
+)
+def test_what_is_asked_of_every_maker_is_asked_of_attestations(field: str, told: str) -> None:
+    keyless = {
+        "issuer": "https://i.example",
+        "subject": "dev@example.com",
+        "trustedRootRef": {"name": "r"},
+    }
+    authorities = [{"name": "dev", "keyless": keyless}, {"name": "ci", "key": {"pem": CI.public.pem}}]
+    asked: dict[str, Any] = {field: True, "attestations": [{**RULE, "authorities": ["dev", "ci"]}]}
+    rules = parse_policy(policy(authorities=authorities, **asked))
+    rules = with_fingerprints(rules, {"dev": "root", "ci": CI.fingerprint})
+    context = Context(rules, subject(), NOW, 0)
+
+    def found(timestamped: bool | None) -> Attested:
+        """By the key; or by the identity, with or without a timestamp."""
+        proofs = (RootProof("root", timestamped=bool(timestamped)),)
+        who = None if timestamped is None else Identity("https://i.example", "dev@example.com", proofs=proofs)
+        said = {"runDetails": {"builder": {"id": "mailto:dev@example.com"}}}
+        item = Evidence(
+            "sha256:1",
+            SignatureFormat.BUNDLE,
+            who.signer if who else CI.fingerprint,
+            DIGEST,
+            SLSA,
+            problem="an attestation",
+            identity=who,
+            predicate=said,
+        )
+        return judge_attestations([item], context)
+
+    assert told in found(None).problem
+    assert found(True).problem == ""
+    assert (found(False).problem == "") is (field == "requireTransparencyLog")
