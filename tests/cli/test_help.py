@@ -13,7 +13,11 @@ from ocisync.cli.app import COMMANDS, root
 from tests.cli.conftest import Cli
 
 HEAVY = ("oras", "requests", "kubernetes", "cryptography", "yaml", "sigstore", "rich", "dulwich")
-SUBCOMMANDS = {"keys": ("generate", "show"), "policy": ("init", "check", "test", "impact")}
+SUBCOMMANDS = {
+    "keys": ("generate", "show"),
+    "policy": ("init", "check", "test", "impact"),
+    "mirror": ("plan", "copy", "sync", "map", "save", "load", "verify", "trust"),
+}
 
 
 def every_command() -> list[tuple[str, ...]]:
