@@ -6,6 +6,7 @@ mutant, kill nothing: the selected tests are run on the unchanged copy first.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,6 @@ from pathlib import Path
 from tests.mutation.mutants import Mutant
 
 TOP = Path(__file__).resolve().parents[2]
-_TIMEOUT_S = 600
 _FAILED = re.compile(r"^FAILED \S+::(test_\w+)", re.MULTILINE)
 _ENDED = {0: "survived", 1: "killed"}
 
@@ -35,12 +35,21 @@ class Fate:
     output: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How pytest ended."""
+
+    code: int
+    output: str
+
+
 @dataclass(slots=True)
 class Copy:
     """A copy of package and tests in a directory of its own, for some mutants."""
 
     directory: Path
     mutants: Sequence[Mutant]
+    _worker: subprocess.Popen[str]
     _unsound: frozenset[str] | None = None
 
     def judge(self, mutant: Mutant) -> Fate:
@@ -48,19 +57,17 @@ class Copy:
         if self._unsound is None:
             # All at once: starting pytest takes longer than most of the tests.
             ended = self._test(sorted({item.selected for item in self.mutants}))
-            self._unsound = frozenset(_FAILED.findall(ended.stdout))
-            if ended.returncode not in {0, 1}:
-                raise RuntimeError(
-                    f"pytest ended with {ended.returncode}: {ended.stdout[-2_000:]}{ended.stderr[-2_000:]}"
-                )
+            self._unsound = frozenset(_FAILED.findall(ended.output))
+            if ended.code not in {0, 1}:
+                raise RuntimeError(f"pytest ended with {ended.code}: {ended.output[-3_000:]}")
         broken = [name for name in self._unsound if name.startswith(mutant.selected)]
         if broken:
             return Fate(mutant, "tests fail without it", broken[0])
         with self._applied(mutant):
             ended = self._test([mutant.selected], "-x")
-        found = _FAILED.search(ended.stdout)
-        result = _ENDED.get(ended.returncode, f"pytest ended with {ended.returncode}")
-        return Fate(mutant, result, found[1] if found else "", ended.stdout)
+        found = _FAILED.search(ended.output)
+        result = _ENDED.get(ended.code, f"pytest ended with {ended.code}")
+        return Fate(mutant, result, found[1] if found else "", ended.output)
 
     @contextmanager
     def _applied(self, mutant: Mutant) -> Iterator[None]:
@@ -76,19 +83,22 @@ class Copy:
             for path, text in before.items():
                 path.write_text(text)
 
-    def _test(self, selected: Sequence[str], *options: str) -> subprocess.CompletedProcess[str]:
-        kept = {name: text for name, text in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-        environ = {**kept, "PYTHONPATH": str(self.directory)}
+    def _test(self, selected: Sequence[str], *options: str) -> Ended:
         files = [
             str(path.relative_to(self.directory))
             for path in sorted((self.directory / "tests" / "security").glob("test_*.py"))
             if any(f"def {name}" in path.read_text() for name in selected)
         ]
-        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        command += ["--tb=no", *files, "-k", " or ".join(selected), *options]
-        return subprocess.run(
-            command, cwd=self.directory, env=environ, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
+        arguments = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no"]
+        arguments += [*files, "-k", " or ".join(selected), *options]
+        stdin, stdout = self._worker.stdin, self._worker.stdout
+        assert stdin is not None and stdout is not None
+        stdin.write(json.dumps(arguments) + "\n")
+        stdin.flush()
+        answer = stdout.readline()
+        if not answer:
+            raise RuntimeError("the process that runs pytest has ended")
+        return Ended(*json.loads(answer))
 
 
 def replaced(text: str, old: str, new: str, where: str) -> str:
@@ -111,4 +121,17 @@ def copied(mutants: Sequence[Mutant]) -> Iterator[Copy]:
         for name in ("ocisync", "tests"):
             shutil.copytree(TOP / name, directory / name, ignore=ignored)
         shutil.copy(TOP / "pyproject.toml", directory)
-        yield Copy(directory, mutants)
+        kept = {name: text for name, text in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutation.worker"],
+            cwd=directory,
+            env={**kept, "PYTHONPATH": str(directory)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with worker:
+            try:
+                yield Copy(directory, mutants, worker)
+            finally:
+                worker.kill()
