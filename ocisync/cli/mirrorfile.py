@@ -229,6 +229,7 @@ def _maps(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 @click.option("--force-tag", is_flag=True, help="Replace versions that have other content at DST.")
 @click.option("--receipt", default="", metavar="FILE", help="Write what is at the destination now, for the next delta.")
 @_sign_option("the receipt")
+@layout_option
 @mirrorflags.run_options
 @output_option("text", "json", "yaml")
 @registry_options
@@ -246,8 +247,8 @@ def load_command(
     force_tag: bool,
     receipt: str,
     sign_keys: tuple[str, ...],
+    stands_for: str,
     workers: int,
-    src_creds: str,
     form: str,
     quiet: bool,
     **registry: Any,
@@ -267,12 +268,15 @@ def load_command(
     """
     if sign_keys and not receipt:
         raise UsageError("--sign-key signs a receipt", hint="add --receipt FILE")
+    if receipt and not Path(receipt).absolute().parent.is_dir():
+        raise NotFound(f"no directory for the receipt {receipt}")
     trust = _trust_for(key_files, policy_files)
     if trust is None and not quiet:
         output.warning_text("nothing is judged: neither --policy nor --key is given")
     signers = _signers(sign_keys)
     flags = (images_to, maps, partial, check_first, force_tag, workers, bool(key_files))
-    place = parse_place(destination)
+    registry.pop("src_creds")
+    place = place_of(destination, stands_for)
     if place.tag or place.digest:
         raise UsageError(f"tags are in the file: name {place.location} without tag and digest")
     with _loading(file, place, images_to, maps, registry) as (source, stores):

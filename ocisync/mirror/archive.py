@@ -28,6 +28,7 @@ from ocisync.signing.envelope import Sealed, unseal
 CONTENTS = "contents.json"
 _BLOCK = 512
 _CHUNK = 1024 * 1024
+_PADDING_BYTES = 1024 * 1024  # tar pads files to whole records, usually of 10 KiB
 _USTAR_BYTES = 8 * 1024 * 1024 * 1024  # sizes from here on need GNU's form of the number
 _ENVELOPE_BYTES = MIRROR_CONTENTS_BYTES * 3 // 2  # base64, and signatures
 
@@ -133,9 +134,9 @@ class ArchiveReader:
         """
         if self._exactly(2 * _BLOCK).count(0) != 2 * _BLOCK:
             raise self._bad("it holds more than its contents say")
-        while padding := self._source.read(_CHUNK):  # tar pads files to whole records
-            if padding.count(0) != len(padding):
-                raise self._bad("it goes on behind its end")
+        padding = self.read(_PADDING_BYTES + 1)
+        if len(padding) > _PADDING_BYTES or padding.count(0) != len(padding):
+            raise self._bad("it goes on behind its end")
 
     def _blob_header(self, digest: str, size: int) -> None:
         found = self._next(blob_name(digest))

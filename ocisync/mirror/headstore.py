@@ -34,6 +34,10 @@ class HeadStore:
         self._beside = {one.tag: one.item for one in beside}
         self._data = data
         self._below = below
+        self._blobs = {blob.digest for item in (*items, *self._beside.values()) for blob in item.blobs}
+        self._referrers: dict[str, list[Item]] = {}
+        for item in items:
+            self._referrers.setdefault(item.subject, []).append(item)
 
     @property
     def repository(self) -> str:
@@ -63,17 +67,12 @@ class HeadStore:
         """A blob of the head."""
         if descriptor.size > max_bytes:
             raise Refused(f"blob {descriptor.digest}: more than the limit of {max_bytes}", reason="TooLarge")
-        listed = any(blob.digest == descriptor.digest for item in self._every_item() for blob in item.blobs)
-        data = self._data.get(descriptor.digest) if listed else None
+        data = self._data.get(descriptor.digest) if descriptor.digest in self._blobs else None
         if data is not None and len(data) == descriptor.size:
             return data
         if self._below is None:
             raise NotFound(f"the head of the file has no blob {descriptor.digest} of {self._repository}")
         return self._below.blob(descriptor, max_bytes=max_bytes)
-
-    def _every_item(self) -> Iterator[Item]:
-        yield from self._items.values()
-        yield from self._beside.values()
 
     def has_blob(self, digest: str) -> bool:
         """Whether the head has a blob."""
@@ -85,11 +84,7 @@ class HeadStore:
 
     def referrers(self, digest: str) -> Referrers:
         """What refers to a digest, by the manifests' own words."""
-        found = {
-            item.digest: referrer_descriptor(item.manifest.raw)
-            for item in self._items.values()
-            if item.subject == digest
-        }
+        found = {item.digest: referrer_descriptor(item.manifest.raw) for item in self._referrers.get(digest, ())}
         if self._below is None:
             return Referrers(tuple(found.values()), api=True)
         listed = self._below.referrers(digest)
