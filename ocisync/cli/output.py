@@ -44,6 +44,12 @@ def write(text: str, *, newline: bool = True) -> None:
         click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=newline)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:
+            error.filename = "stdout"
+        # What is left in the buffer would fail again, without a word, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _colour(stream: object) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ocisync.model.errors import UsageError
+from ocisync.model.errors import NotFound, UsageError
 from ocisync.model.ref import LayoutReference, Place, parse_place, parse_reference
 
 if TYPE_CHECKING:
@@ -63,9 +64,12 @@ def require_version(place: Place, command: str) -> str:
 
     Raises:
         UsageError: it has neither.
+        NotFound: it is in a layout that does not exist. (Told before a repository that the layout stands for is named.)
     """
     if not place.tag and not place.digest:
         raise UsageError(f"{place} names neither a tag nor a digest", hint=f"ocisync {command} {place.location}:TAG")
+    if isinstance(place, LayoutReference) and not Path(place.path).exists():
+        raise NotFound(f"{place.location}: there is no such layout", hint=f"ocisync push PATH {place.location}:TAG")
     return place.digest or place.tag
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from ocisync.flows.fetch import fetch, look
 from ocisync.flows.trust import TrustSet
 from ocisync.flows.verify import Request, verify
+from ocisync.kit.atomic import naming
 from ocisync.model.artifact import ArtifactManifest, Verdict, VerdictReason
 from ocisync.model.clock import Clock
 from ocisync.model.errors import InvalidInput, Refused
@@ -78,12 +79,13 @@ def write_files(files: Iterable[TreeFile], directory: Path, *, force: bool = Fal
         is_empty = True
     except NotADirectoryError as error:
         raise InvalidInput(f"{directory} is no directory") from error
-    if is_empty:
-        _write_new(files, directory)
-    elif force:
-        _write_into(files, directory)
-    else:
-        raise _not_empty(directory)
+    with naming(directory):
+        if is_empty:
+            _write_new(files, directory)
+        elif force:
+            _write_into(files, directory)
+        else:
+            raise _not_empty(directory)
 
 
 def _not_empty(directory: Path) -> Refused:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ocisync.kit.atomic import naming
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import Refused
 from ocisync.model.limits import LAYOUT_INDEX_BYTES
@@ -241,7 +242,7 @@ class LayoutDirectory:
         """Write a file whole. `held`: the caller has the lock of the layout."""
         temporary, handle = self._temporary(root, held=held)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with naming(self._path), os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
                 with suppress(PermissionError):  # a file system without modes

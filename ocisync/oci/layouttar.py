@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from ocisync.kit.atomic import naming
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import Refused
 from ocisync.model.limits import LAYOUT_INDEX_BYTES, LAYOUT_MEMBERS
@@ -111,7 +112,7 @@ class LayoutTar:
         """Let a blob wait for `finish`."""
         if descriptor.size > _MEMBER_BYTES:
             raise Refused(f"blob {descriptor.digest} is too large for a tar file", reason="TooLarge")
-        with self._mutex:
+        with self._mutex, naming(self._path):
             staged = self._begin()
             start = staged.seek(0, os.SEEK_END)
             copy_checked(data, staged, descriptor, self._place)
@@ -265,7 +266,7 @@ class LayoutTar:
             left.unlink(missing_ok=True)  # of a killed writer: we hold the lock
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
         try:
-            with os.fdopen(handle, "wb") as target:
+            with naming(self._path), os.fdopen(handle, "wb") as target:
                 self._write_members(target)
                 target.flush()
                 os.fchmod(target.fileno(), 0o644)
