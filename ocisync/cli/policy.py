@@ -97,7 +97,9 @@ def init(
     keys = _draft_keys(key_files)
     identities: tuple[DraftIdentity, ...] = ()
     if issuer:
-        identities = (draft.DraftIdentity("identity", issuer, identity, glob, source_repository, root),)
+        taken = {key.name for key in keys}
+        label = next(one for one in ("identity", "workflow", "signer") if one not in taken)
+        identities = (draft.DraftIdentity(label, issuer, identity, glob, source_repository, root),)
     if not keys and not identities:
         raise UsageError("a policy without authorities would allow nothing", hint="add --key FILE.pub")
     made = draft.render(
