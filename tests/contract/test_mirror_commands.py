@@ -173,13 +173,11 @@ def test_images_of_custom_resources_and_of_locks_come_along(
         push_image(store, "1.0.0", b"one")
     with open_store(f"{source.address}/two", quick()) as store:
         two = push_image(store, "1.0.0", b"two")
-    custom = (
-        f"apiVersion: x.example/v1\nkind: Thing\nmetadata: {{name: a}}\nspec: {{picture: {source.address}/one:1.0.0}}\n"
-    )
-    lock = f"apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages: [{{image: {source.address}/two@{two.digest}}}]\n"
-    built = artifact(
-        {"a.yaml": custom, ".imgpkg/images.yml": lock, "p.yaml": POD.format(number=1, containers="  - {name: c}")}
-    )
+    picture = f"spec: {{picture: {source.address}/one:1.0.0}}"
+    custom = f"apiVersion: x.example/v1\nkind: Thing\nmetadata: {{name: a}}\n{picture}\n"
+    pod = POD.format(number=1, containers="  - {name: c}")
+    lock = LOCK.format(image=f"{source.address}/two@{two.digest}")
+    built = artifact({"a.yaml": custom, ".imgpkg/images.yml": lock, "p.yaml": pod})
     with open_store(f"{source.address}/shop", quick()) as store:
         store.put_blob(built.layer_descriptor, built.layer)
         store.put_blob(built.config_descriptor, built.config)
