@@ -330,7 +330,7 @@ def _show_report(run: _Run, report: Report, form: str, *, quiet: bool, pruned: t
         }
         for root in closure.roots
     ]
-    answer = {"artifacts": artifacts, **report.as_json(), "prunedTags": list(pruned)}
+    answer = {"artifacts": artifacts, **report.as_json(), "prunedTags": list(pruned), "notes": list(closure.notes)}
     output.emit(answer, form, text=lambda: mirrortext.report(answer))
     for tag in () if quiet else sorted(report.kept_tags):
         output.warning_text(f"tag {tag} has other content and is left alone; the image is there by its digest")

@@ -11,10 +11,11 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
-from ocisync.kit.pool import map_bounded
+from ocisync.kit.stop import StopToken
 from ocisync.mirror.closure import Closure, Named, Role, Root
 from ocisync.mirror.plan import BesideAction, Plan, RepositoryPlan, TagAction, is_immutable
 from ocisync.mirror.stores import Stores
@@ -146,6 +147,7 @@ class _Run:
         self._lock = threading.Lock()
         self._lost: dict[tuple[str, str], OcisyncError] = {}  # (location, digest) of blobs, manifests, roots
         self._silences = 0
+        self._stop = StopToken()
         self._by_source = {one.part.place.location: one for one in plan.repositories}
 
     def run(self) -> Report:
@@ -160,7 +162,16 @@ class _Run:
         return self._report
 
     def _each(self, do: Callable[[Any], None], items: Sequence[Any]) -> None:
-        map_bounded(do, items, workers=self._workers)
+        """Do something with each item, some at a time; the first error stops what runs in the middle of a blob."""
+        with ThreadPoolExecutor(max_workers=self._workers) as executor:
+            futures = [executor.submit(do, item) for item in items]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:  # also Ctrl-C: nobody wants to wait for the end of a large blob
+                self._stop.stop()
+                executor.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _count_what_is_there(self) -> None:
         report = self._report
@@ -196,7 +207,7 @@ class _Run:
         source = self._stores.at(target.part.place)
         for attempt in range(1, BLOB_TRIES + 1):
             with source.open_blob(blob) as stream:
-                counted = _Counted(stream, self._callbacks.moved)
+                counted = _Counted(stream, self._stop, self._callbacks.moved)
                 try:
                     moved = store.put_blob(blob, cast(BinaryIO, counted))
                 except OcisyncError as error:
@@ -223,8 +234,9 @@ class _Run:
         members = set(root.members)
         try:
             self._check(part.place, root.members)
-            for item in part.items:
-                if item.digest not in members or item.digest not in target.missing | target.unlisted:
+            wanted = members & (target.missing | target.unlisted)
+            for item in part.items if wanted else ():
+                if item.digest not in wanted:
                     continue
                 self._check(part.place, [blob.digest for blob in item.blobs])
                 write_item(store, part, item)
@@ -332,8 +344,9 @@ def _linkable(target: RepositoryPlan, have: dict[str, str]) -> list[str]:
 class _Counted(io.RawIOBase):
     """A stream that goes forward only, and counts what is read from it."""
 
-    def __init__(self, stream: BinaryIO, moved: Callable[[int], None]) -> None:
+    def __init__(self, stream: BinaryIO, stop: StopToken, moved: Callable[[int], None]) -> None:
         self._stream = stream
+        self._stop = stop
         self._moved = moved
         self.count = 0
 
@@ -343,6 +356,7 @@ class _Counted(io.RawIOBase):
 
     def read(self, amount: int = -1, /) -> bytes:
         """Return `amount` bytes; fewer only at the end."""
+        self._stop.check()
         data = self._stream.read(amount)
         self.count += len(data)
         self._moved(len(data))

@@ -9,7 +9,7 @@ manifest, or that refers to something else is left out and noted. Everything els
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ocisync.kit.pool import map_bounded
@@ -105,7 +105,7 @@ class _Repository:
         self._place = place
         self._budget = budget
         self._lock = threading.Lock()
-        self._reserved: set[str] | None = None
+        self._reserved: dict[str, set[str]] | None = None
         self._listed = False
 
     def root(self, digest: str, role: Role) -> _Found:
@@ -177,13 +177,12 @@ class _Repository:
             raise Refused(f"{name} is nested deeper than {CLOSURE_DEPTH}", reason="TooLarge")
         try:
             manifest = self._read(descriptor.digest)
+            read_item(manifest, Role.REFERRER)
         except NotFound:
             found.notes.append(f"{name} is left out: it is not there")
             return
         except Refused as error:
-            if error.reason == "TooLarge":
-                raise
-            found.notes.append(f"{name} is left out: {error.message}")
+            self._leave_out(name, error, found)
             return
         if not refers_to(manifest, subject):
             found.notes.append(f"{name} is left out: it refers to something else")
@@ -198,14 +197,14 @@ class _Repository:
             if not self._listed:
                 self._listed = True
                 try:
-                    self._reserved = {tag for tag in self._store.tags() if tag.startswith("sha256-")}
+                    self._reserved = _by_prefix(self._store.tags())
                 except (NotFound, AccessDenied, Refused):
                     self._reserved = None  # then each is asked for
             known = self._reserved
         prefix = fallback_tag(digest)
         if known is None:
             return {f"{prefix}.{suffix}" for suffix in LEGACY_SUFFIXES} | {prefix}
-        return {tag for tag in (prefix,) if tag in known} | {tag for tag in known if tag.startswith(prefix + ".")}
+        return set(known.get(prefix, ()))
 
     def _beside(self, item: Item, found: _Found, *, probe: bool) -> None:
         """Signature tags and the like. Lists of tags can lag behind, so those of roots are asked for by name."""
@@ -216,13 +215,37 @@ class _Repository:
         for tag in sorted(tags):
             try:
                 manifest = self._read(tag)
+                itself = manifest.descriptor.digest == item.digest
+                beside = item if itself else read_item(manifest, Role.REFERRER)
             except NotFound:
                 continue
-            if manifest.descriptor.media_type in INDEX_TYPES and manifest.descriptor.digest != item.digest:
+            except Refused as error:
+                self._leave_out(f"{self._place.location}:{tag}", error, found)
+                continue
+            if manifest.descriptor.media_type in INDEX_TYPES and not itself:
                 found.notes.append(f"{self._place.location}:{tag} is left out: it is an index")
                 continue
-            beside = read_item(manifest, Role.REFERRER) if manifest.descriptor.digest != item.digest else item
             found.beside[tag] = Beside(tag, item.digest, beside)
+
+    @staticmethod
+    def _leave_out(name: str, error: Refused, found: _Found) -> None:
+        """Note what is broken: whoever may write to the source must not be able to stop everybody's mirror with it.
+
+        Raises:
+            Refused: the closure as a whole is too large.
+        """
+        if error.reason == "TooLarge":
+            raise error
+        found.notes.append(f"{name} is left out: {error.message}")
+
+
+def _by_prefix(tags: Iterable[str]) -> dict[str, set[str]]:
+    """Tags that belong to digests, by the part of the name that says to which."""
+    found: dict[str, set[str]] = {}
+    for tag in tags:
+        if tag.startswith("sha256-"):
+            found.setdefault(tag.partition(".")[0], set()).add(tag)
+    return found
 
 
 def collect(selected: Sequence[Selected], stores: Stores, options: WalkOptions = WalkOptions()) -> Closure:

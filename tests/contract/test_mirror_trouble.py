@@ -19,6 +19,7 @@ import pytest
 from ocisync.cli.app import run
 from ocisync.model.descriptor import EMPTY_JSON, OCI_MANIFEST, Descriptor
 from ocisync.model.limits import MIB
+from ocisync.model.ref import legacy_signature_tag
 from ocisync.oci.client import open_store
 from ocisync.sandbox import faults
 from ocisync.sandbox.registry import Registry as Sandbox
@@ -207,6 +208,22 @@ def test_a_referrer_that_is_listed_and_gone_is_named_and_left_out(
     assert run(["mirror", "copy", f"{origin}:1.1.0", to]) == 0
     assert f"{gone}, listed as a referrer of {digest}, is left out" in capsys.readouterr().err
     assert tagged(to, "1.1.0") == digest
+
+
+def test_a_broken_referrer_or_signature_tag_stops_nobodys_mirror(
+    source: Sandbox, destination: Sandbox, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin, to = f"{source.address}/shop", f"{destination.address}/shop"
+    with open_store(origin, quick()) as store:
+        digest = push_signed(store, 1, signer)
+        broken = store.referrers(digest).descriptors[0].digest
+    tag = legacy_signature_tag(digest)
+    for name in (broken, tag):
+        source.faults.add(f"/manifests/{name}", method="GET", count=None, action=faults.Corrupt(5))
+    capsys.readouterr()
+    assert run(["mirror", "copy", f"{origin}:1.1.0", to]) == 0
+    err = capsys.readouterr().err
+    assert (broken in err, tag in err, tagged(to, "1.1.0")) == (True, True, digest)
 
 
 # -- large --------------------------------------------------------------------------------------------
