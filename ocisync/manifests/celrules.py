@@ -34,6 +34,7 @@ _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µ
 _MESSAGE_CHARS = 300
 _LOOP = re.compile(r"\.(?:all|exists|exists_one|existsOne|map|filter)\s*\Z")
 _CUTS = re.compile(r"\b(?:split|findAll)\b")  # make lists of texts
+_GROWS = re.compile(r"\b(?:replace|join)\b")
 _GROWTH_CHARS = 1 << 20  # what a rule may make of a text
 _REPEAT = re.compile(r"(?<!\\)[*+]|\{\d+,")
 _REPEATED_GROUP = re.compile(r"\)(?:[*+]|\{)")
@@ -133,7 +134,11 @@ def _steps(rule: str, value: Any) -> int:
             depth = max(depth, sum(open_calls))
         elif char in ")]}" and len(open_calls) > 1:
             open_calls.pop()
-    return int(min(max(_widest(value, texts=_CUTS.search(text) is not None), 2) ** min(depth, 9), 1 << 62))
+    cuts = _CUTS.search(text) is not None
+    width = max(_widest(value, texts=cuts), 2) + text.count(",")  # a list may stand in the rule itself
+    if cuts:
+        width = max(width + len(rule), _GROWTH_CHARS if _GROWS.search(text) else 0)
+    return int(min((width * (1 + text.count("+"))) ** min(depth, 9), 1 << 62))
 
 
 def _widest(value: Any, *, texts: bool) -> int:
