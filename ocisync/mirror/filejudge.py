@@ -144,7 +144,8 @@ def _roots(part: Part, closure: RepositoryClosure) -> tuple[tuple[Root, ...], tu
         made = _root(
             closure, RootEntry(item.digest, "", SelectorKind.DIGEST, Role.ARTIFACT), members_of.of(item.digest)
         )
-        (others if item.digest in part.needs_manifests else roots).append(made)
+        beside_known = item.digest in part.needs_manifests or item.subject in part.needs_manifests
+        (others if beside_known else roots).append(made)
     return tuple(roots), tuple(others)
 
 
