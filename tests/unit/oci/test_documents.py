@@ -143,5 +143,5 @@ def test_what_is_no_index_is_not_extended(raw: bytes) -> None:
 
 @pytest.mark.parametrize("value", [b'"\\ud800"', b"1e999"])
 def test_an_index_that_cannot_be_written_again_is_left_alone(value: bytes) -> None:
-    with pytest.raises(Refused, match="surrogate|too large"):
+    with pytest.raises(Refused, match=r"surrogate|too large"):
         with_entry(b'{"manifests":[{"x":' + value + b"}]}", ENTRY, "index")
