@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import mirrorfile, mirrorflags, mirrortext, output
+from ocisync.cli import mirrorfile, mirrorflags, mirrortext, mirrortrust, output
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, place_of
 from ocisync.cli.trustflags import named_trust, trust_options
@@ -48,8 +48,8 @@ def command() -> None:
 for part in (
     mirrorfile.save_command,
     mirrorfile.load_command,
-    mirrorfile.verify_command,
-    mirrorfile.trust_command,
+    mirrortrust.verify_command,
+    mirrortrust.trust_command,
 ):
     command.add_command(part)
 

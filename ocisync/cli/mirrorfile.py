@@ -1,4 +1,4 @@
-"""`ocisync mirror save|load|verify|trust`: closures in one file, for places without a network between them."""
+"""`ocisync mirror save|load`: closures in one file, for places without a network between them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from ocisync.cli import mirrorfiletext, mirrorflags, output, secrets
+from ocisync.cli import mirrorfileflags, mirrorfiletext, mirrorflags, output
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, place_of
-from ocisync.cli.trustflags import named_trust, trust_options
-from ocisync.model.digest import is_digest
-from ocisync.model.errors import InvalidInput, NotFound, UsageError
+from ocisync.cli.trustflags import trust_options
+from ocisync.model.errors import NotFound, UsageError
 from ocisync.model.limits import MIRROR_CARGO_BYTES
 from ocisync.model.ref import LayoutReference, Place, parse_place
 
@@ -29,23 +28,6 @@ if TYPE_CHECKING:
     from ocisync.mirror.save import Prepared, SaveOptions
     from ocisync.mirror.stores import Stores
     from ocisync.signing.keys import PublicKey, Signer
-
-STDIO = "-"
-
-
-def _sender_option(function: Any) -> Any:
-    return click.option(
-        "--sender-key",
-        "sender_keys",
-        multiple=True,
-        metavar="FILE",
-        help="Public key that must have signed the list of contents; repeat for several.",
-    )(function)
-
-
-def _sign_option(what: str) -> Callable[[Any], Any]:
-    return click.option("--sign-key", "sign_keys", multiple=True, metavar="FILE", help=f"Private key to sign {what}.")
-
 
 # -- save -----------------------------------------------------------------------------------------
 
@@ -59,7 +41,7 @@ def _sign_option(what: str) -> Callable[[Any], Any]:
 @mirrorflags.run_options
 @click.option("--since", default="", metavar="FILE", help="Leave out what a receipt or an earlier file lists: a delta.")
 @click.option("--since-key", "since_keys", multiple=True, metavar="FILE", help="Public key that signed --since.")
-@_sign_option("the list of contents")
+@mirrorfileflags.sign_option("the list of contents")
 @click.option(
     "--with-trust",
     "cargo",
@@ -104,7 +86,7 @@ def save_command(
         output.warning_text("the file is not signed: what --with-trust adds can be adopted by fingerprint only")
     options = SaveOptions(
         created=format_rfc3339(datetime.now(UTC)),
-        signers=_signers(sign_keys),
+        signers=mirrorfileflags.signers_of(sign_keys),
         base=_base(since, since_keys) if since else None,
         cargo=_cargo(cargo),
         trust_version=trust_version or 0,
@@ -115,7 +97,7 @@ def save_command(
             output.warning_text(note)
         size = _write(prepared, stores, options, target, quiet=quiet)
     answer = {**prepared.as_json(), "size": size, "signed": bool(options.signers)}
-    if target == STDIO:
+    if target == mirrorfileflags.STDIO:
         if not quiet:
             output.note(mirrorfiletext.saved(answer, target) if form == "text" else mirrorfiletext.json_line(answer))
     else:
@@ -160,7 +142,7 @@ def _write(prepared: Prepared, stores: Stores, options: SaveOptions, target: str
     with output.transfer("Saving", quiet=quiet) as bar:
         bar.total(prepared.total)
         options = replace(options, progress=bar.moved)
-        if target == STDIO:
+        if target == mirrorfileflags.STDIO:
             if sys.stdout.isatty():
                 raise UsageError("a mirror file is no text for a terminal", hint="-o FILE, or pipe it somewhere")
             return write(prepared, stores, sys.stdout.buffer, options)
@@ -177,8 +159,8 @@ def _base(since: str, keys: tuple[str, ...]) -> Base:
     from ocisync.mirror.load import require_sender
     from ocisync.mirror.receipt import RECEIPT_BYTES, is_receipt, read_receipt
 
-    public = _public(keys)
-    with _opened(since) as file:
+    public = mirrorfileflags.public_keys(keys)
+    with mirrorfileflags.opened(since) as file:
         start = file.read(1)
         file.seek(0)
         if is_receipt(start):
@@ -204,31 +186,21 @@ def _cargo(files: Sequence[Path]) -> dict[str, bytes]:
 # -- load -----------------------------------------------------------------------------------------
 
 
-def _maps(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for value in values:
-        old, equals, new = value.partition("=")
-        if not old or not equals or not new:
-            raise click.BadParameter(f"{value[:200]!r} is not NAME=PLACE")
-        found[old.rstrip("/")] = new.rstrip("/")
-    return found
-
-
 @click.command("load")
 @click.argument("file")
 @click.argument("destination", metavar="DST")
 @trust_options
-@_sender_option
+@mirrorfileflags.sender_option
 @click.option(
     "--images-to", default="", metavar="PREFIX", help="Where images go: PREFIX/HOST/PATH (default: DST's host)."
 )
-@click.option("--map", "maps", multiple=True, callback=_maps, metavar="NAME=PLACE",
+@click.option("--map", "maps", multiple=True, callback=mirrorfileflags.maps_of, metavar="NAME=PLACE",
               help="Where a repository of the file goes, or all below a name; repeat for several.")  # fmt: skip
 @click.option("--partial", is_flag=True, help="Import what passes and what it needs, when something is refused.")
 @click.option("--check-first", is_flag=True, help="Read and check the whole FILE before anything is written.")
 @click.option("--force-tag", is_flag=True, help="Replace versions that have other content at DST.")
 @click.option("--receipt", default="", metavar="FILE", help="Write what is at the destination now, for the next delta.")
-@_sign_option("the receipt")
+@mirrorfileflags.sign_option("the receipt")
 @layout_option
 @mirrorflags.run_options
 @output_option("text", "json", "yaml")
@@ -270,17 +242,17 @@ def load_command(
         raise UsageError("--sign-key signs a receipt", hint="add --receipt FILE")
     if receipt and not Path(receipt).absolute().parent.is_dir():
         raise NotFound(f"no directory for the receipt {receipt}")
-    trust = _trust_for(key_files, policy_files)
+    trust = mirrorfileflags.trust_for(key_files, policy_files)
     if trust is None and not quiet:
         output.warning_text("nothing is judged: neither --policy nor --key is given")
-    signers = _signers(sign_keys)
+    signers = mirrorfileflags.signers_of(sign_keys)
     flags = (images_to, maps, partial, check_first, force_tag, workers, bool(key_files))
     registry.pop("src_creds")
     place = place_of(destination, stands_for)
     if place.tag or place.digest:
         raise UsageError(f"tags are in the file: name {place.location} without tag and digest")
     with _loading(file, place, images_to, maps, registry) as (source, stores):
-        loaded = _load(source, file, place, stores, trust, _public(sender_keys), flags, quiet=quiet)
+        loaded = _load(source, file, place, stores, trust, mirrorfileflags.public_keys(sender_keys), flags, quiet=quiet)
         if receipt and not loaded.report.failures:
             _write_receipt(loaded, stores, Path(receipt), signers, workers, quiet=quiet)
     answer = {**loaded.as_json(), "receipt": receipt}
@@ -303,7 +275,10 @@ def _loading(
     file: str, place: Place, images_to: str, maps: dict[str, str], registry: dict[str, Any]
 ) -> Iterator[tuple[BinaryIO, Stores]]:
     mapped = [parse_place(f"{text}/x") for text in maps.values()]
-    with _opened(file) as source, mirrorflags.stores_for([], [place, *mapped], images_to, "", registry) as stores:
+    with (
+        mirrorfileflags.opened(file) as source,
+        mirrorflags.stores_for([], [place, *mapped], images_to, "", registry) as stores,
+    ):
         yield source, stores
 
 
@@ -336,7 +311,7 @@ def _load(
             workers=workers,
             callbacks=Callbacks(bar.step, bar.total, bar.moved),
         )
-        return load(source, "standard input" if name == STDIO else name, request, stores)
+        return load(source, "standard input" if name == mirrorfileflags.STDIO else name, request, stores)
 
 
 def _write_receipt(
@@ -350,178 +325,3 @@ def _write_receipt(
     atomic.write_bytes(path, write_receipt(loaded.digest, loaded.routes, known, datetime.now(UTC), signers))
     if not signers and not quiet:
         output.warning_text(f"{path} is not signed: add --sign-key to prove who wrote it")
-
-
-def _trust_for(key_files: tuple[str, ...], policy_files: tuple[Path, ...]) -> Callable[[str], TrustSet] | None:
-    """Whom to trust for a repository; policy files are read once."""
-    if not key_files and not policy_files:
-        return None
-    known: dict[str, TrustSet | None] = {}
-
-    def trust_for(repository: str) -> TrustSet:
-        name = repository if key_files else ""
-        if name not in known:
-            known[name] = named_trust(key_files, policy_files, repository)
-        found = known[name]
-        if found is None:
-            raise UsageError("nothing to verify against")
-        return found
-
-    trust_for("registry.invalid/x")  # a missing file is an error before anything is read
-    return trust_for
-
-
-# -- verify ---------------------------------------------------------------------------------------
-
-
-@click.command("verify")
-@click.argument("file")
-@trust_options
-@_sender_option
-@click.option("--at", "at", default="", metavar="DST", help="Judge under the names that a load to DST would give.")
-@click.option("--images-to", default="", metavar="PREFIX", help="Where images would go: PREFIX/HOST/PATH.")
-@click.option("--map", "maps", multiple=True, callback=_maps, metavar="NAME=PLACE", help="As for mirror load.")
-@output_option("text", "json", "yaml")
-@common_options
-def verify_command(
-    file: str,
-    key_files: tuple[str, ...],
-    policy_files: tuple[Path, ...],
-    sender_keys: tuple[str, ...],
-    at: str,
-    images_to: str,
-    maps: dict[str, str],
-    form: str,
-    quiet: bool,
-) -> None:
-    """Check a mirror FILE (- for standard input): every byte, the sender's signature, every artifact. No network.
-
-    Without --at, artifacts are judged under the sender's names. Of a delta, artifacts are judged that are in it; for
-    the others the destination is needed.
-
-    \b
-    Examples:
-      ocisync mirror verify shop.tar --sender-key sender.pub
-      ocisync mirror verify shop.tar --policy policy.yaml --at oci://mirror.site.local/shop
-      ocisync mirror verify shop.tar --key release.pub -o json
-    """
-    from ocisync.mirror.filejudge import judge_all, kept, open_parts, refusal
-    from ocisync.mirror.filerouting import file_routes
-    from ocisync.mirror.load import check_whole, judged_json, require_sender
-
-    trust = _trust_for(key_files, policy_files)
-    with _opened(file) as source, output.progress(f"Checking {file}", quiet=quiet):
-        head = check_whole(source, file)
-    senders = require_sender(head, _public(sender_keys), file)
-    routes = file_routes(head.contents, parse_place(at), images_to, maps) if at else None
-    deliveries = open_parts(head, file, routes, None, 1)
-    now, images = datetime.now(UTC), not key_files
-    judged = judge_all(deliveries, trust, now, images=images) if trust is not None else ()
-    _, refused = kept(deliveries, judged)
-    answer = {
-        "file": head.digest,
-        "created": head.contents.created,
-        "base": head.contents.base,
-        "signed": head.sealed.signed,
-        "senders": list(senders),
-        "repositories": [part.name for part in head.contents.parts],
-        "judged": [judged_json(one) for one in judged],
-        "refused": [one.name for one in refused],
-    }
-    output.emit(answer, form, text=lambda: mirrorfiletext.verified(answer, head, file))
-    if refused:
-        raise refusal(refused, file, partial=True)
-
-
-# -- trust ----------------------------------------------------------------------------------------
-
-
-@click.command("trust")
-@click.argument("file")
-@click.option("--to", "directory", type=click.Path(path_type=Path), metavar="DIR", help="Directory of what is trusted.")
-@click.option(
-    "--fingerprint", "fingerprints", multiple=True, metavar="sha256:…", help="Adopt the file with this digest."
-)
-@click.option("--signed-by", "keys", multiple=True, metavar="FILE",
-              help="Adopt everything, if this key, trusted already, signed FILE and its version rises.")  # fmt: skip
-@output_option("text", "json", "yaml")
-@common_options
-def trust_command(
-    file: str,
-    directory: Path | None,
-    fingerprints: tuple[str, ...],
-    keys: tuple[str, ...],
-    form: str,
-    quiet: bool,
-) -> None:
-    """List the keys, policies and trusted roots that a mirror FILE carries, or adopt them into a directory.
-
-    They never judge the file that carries them. A fingerprint must reach you by another way than the file: a call, a
-    letter, the site's records. It is what sha256sum prints.
-
-    \b
-    Examples:
-      ocisync mirror trust shop.tar
-      ocisync mirror trust shop.tar --fingerprint sha256:… --to /etc/ocisync/trust
-      ocisync mirror trust shop.tar --signed-by /etc/ocisync/sender.pub --to /etc/ocisync/trust
-    """
-    from ocisync.mirror import trustfile
-    from ocisync.mirror.load import check_whole
-
-    if fingerprints and keys:
-        raise UsageError("--fingerprint and --signed-by exclude each other")
-    for text in fingerprints:
-        if not is_digest(text):
-            raise UsageError(f"{text[:100]!r} is no fingerprint: expected sha256: and 64 hex characters")
-    with _opened(file) as source, output.progress(f"Reading {file}", quiet=quiet):
-        head = check_whole(source, file)
-    answer: dict[str, Any] = {"version": head.contents.trust_version, "carried": trustfile.cargo_json(head)}
-    if not fingerprints and not keys:
-        output.emit(answer, form, text=lambda: mirrorfiletext.cargo(answer, file))
-        return
-    if directory is None:
-        raise UsageError("where to? Adopted files go into a directory", hint="add --to DIR")
-    if keys:
-        chosen = trustfile.by_key(head, _public(keys), trustfile.read_adopted(directory), file)
-    else:
-        chosen = trustfile.by_fingerprint(head, fingerprints, file)
-    after = trustfile.adopt(head, chosen, directory, raise_version=bool(keys))
-    answer |= {"adopted": [str(directory / item.name) for item in chosen], "adoptedVersion": after.version}
-    output.emit(answer, form, text=lambda: mirrorfiletext.adopted(answer))
-
-
-# -- files ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[BinaryIO]:
-    if name == STDIO:
-        yield sys.stdin.buffer
-        return
-    path = Path(name)
-    if not path.is_file():
-        raise NotFound(f"no file {name}")
-    with path.open("rb") as file:
-        yield file
-
-
-def _public(names: tuple[str, ...]) -> tuple[PublicKey, ...]:
-    if not names:
-        return ()
-    from ocisync.signing import keys
-
-    return tuple(keys.load_public(secrets.read_key(name), name=name) for name in names)
-
-
-def _signers(names: tuple[str, ...]) -> tuple[Signer, ...]:
-    if not names:
-        return ()
-    from ocisync.signing import keys
-
-    found = []
-    for name in names:
-        data = secrets.read_key(name)
-        found.append(keys.load_private(data, secrets.existing_password(name, data), name=name))
-    if len({signer.fingerprint for signer in found}) != len(found):
-        raise InvalidInput("--sign-key names one key twice")
-    return tuple(found)

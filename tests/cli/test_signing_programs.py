@@ -61,3 +61,20 @@ def test_a_program_that_fails_ends_the_push_before_anything_is_tagged(
     assert ran.exit_code == 1
     assert "kms public-key failed with exit code 1: permission denied on alias/release" in ran.err
     assert cli("verify", f"{target}:1.0.0", "--key", "x.pub").exit_code == 5
+
+
+def test_mirror_files_and_receipts_are_signed_by_programs(
+    cli: Cli, repo: GitRepo, sandbox_registry: Registry, key: str, tmp_path: Path
+) -> None:
+    target = f"oci://{sandbox_registry.host}/cli/{tmp_path.name[-40:].strip('-_')}"
+    assert cli("push", str(repo.path / "deploy"), f"{target}:1.0.0", "--sign-key", key).exit_code == 0
+    saved = cli("mirror", "save", f"{target}:1.0.0", "-o", "x.tar", "--sign-key", key)
+    assert saved.exit_code == 0, saved.err
+    assert cli("mirror", "verify", "x.tar", "--sender-key", "k.pub").exit_code == 0
+    receipt = ("--receipt", "r.json", "--sign-key", key)
+    loaded = cli("mirror", "load", "x.tar", f"{target}-far", "--sender-key", "k.pub", *receipt)
+    assert loaded.exit_code == 0, loaded.err
+    delta = cli("mirror", "save", f"{target}:1.0.0", "-o", "y.tar", "--since", "r.json", "--since-key", "k.pub")
+    assert delta.exit_code == 0, delta.err
+    twice = cli("mirror", "save", f"{target}:1.0.0", "-o", "z.tar", "--sign-key", key, "--sign-key", key)
+    assert (twice.exit_code, "names one key twice" in twice.err) == (1, True)
