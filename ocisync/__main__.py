@@ -12,6 +12,25 @@ import sys
 # objects is a twentieth of its processor time. The agent runs for days and keeps the defaults.
 _GC_OBJECTS = 50_000
 
+_INTERRUPTED = 130  # `ExitCode.INTERRUPTED`, without an import that takes longer than a hasty Ctrl-C
+
+
+def _end_at_once_with(code: int, words: bytes = b"") -> None:
+    """Let SIGINT and SIGTERM end the process with `code`. What a parent told it to ignore (`nohup`, `&`) stays so."""
+    import contextlib
+    import os
+    import signal
+
+    def end(signum: int, frame: object) -> None:
+        if words:
+            with contextlib.suppress(OSError):
+                os.write(2, words)
+        os._exit(code)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
@@ -20,11 +39,20 @@ def main() -> None:
 
         sys.stdout.write(f"ocisync {__version__}\n")
         return
+    # Until `run` takes signals, nothing was done that would need an ordered end: one line and the code, no traceback.
+    _end_at_once_with(_INTERRUPTED, b"interrupted\n")
     if sys.argv[1:2] != ["agent"]:
         gc.set_threshold(_GC_OBJECTS, *gc.get_threshold()[1:])
+    import signal
+
     from ocisync.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = run(sys.argv[1:])
+    # All is said: a late signal spares the rest of Python's end, and changes neither the answer nor the code.
+    _end_at_once_with(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

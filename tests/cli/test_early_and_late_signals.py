@@ -1,0 +1,53 @@
+"""Signals before a command began and after it ended: no traceback, and the code that is true."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A module that the command line needs, which sends the signal while it is imported: the hastiest Ctrl-C there is.
+EARLY = "import os, signal\nos.kill(os.getpid(), signal.{name})\n"
+# The signal arrives while Python ends, behind the command's last word.
+LATE = """
+import atexit, os, signal, sys
+from ocisync.__main__ import main
+atexit.register(os.kill, os.getpid(), signal.{name})
+sys.argv = ["ocisync", "completion", "bash"]
+main()
+"""
+NAMES = pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+
+
+def ran(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+@NAMES
+def test_a_signal_while_the_program_loads_is_one_line_and_130(name: str, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text(EARLY.format(name=name))
+    done = ran(["-m", "ocisync", "list", "oci-layout:gone"], PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@NAMES
+def test_a_signal_after_the_last_word_changes_neither_answer_nor_code(name: str) -> None:
+    done = ran(["-c", LATE.format(name=name)])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_ocisync_completion" in done.stdout
+
+
+def test_an_interrupt_that_the_parent_ignores_stays_ignored(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text(EARLY.format(name="SIGINT") + "raise SystemExit(9)\n")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = ran(["-m", "ocisync", "list", "oci-layout:gone"], PYTHONPATH=str(tmp_path))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.returncode, done.stderr) == (9, "")
