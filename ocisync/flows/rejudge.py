@@ -173,11 +173,18 @@ def proven(judgement: Judgement) -> EvidenceSet:
 
 
 def joined(found: EvidenceSet, kept: EvidenceSet) -> EvidenceSet:
-    """What was found, and what was kept besides as far as the budget for evidence goes."""
-    items = list(found.items)
-    left = EVIDENCE_BYTES - sum(len(item.payload) for item in items)
-    for item in kept.items:
-        if item not in items and len(items) < EVIDENCE_MANIFESTS and len(item.payload) <= left:
+    """What was kept, and what was found besides, as far as the budget for evidence goes.
+
+    What was kept goes first: whoever fills the registry with junk must not push out what was proven before.
+    """
+    items: list[RawSignature] = []
+    left, truncated = EVIDENCE_BYTES, found.truncated
+    for item in (*kept.items, *found.items):
+        if item in items:
+            continue
+        if len(items) < EVIDENCE_MANIFESTS and len(item.payload) <= left:
             left -= len(item.payload)
             items.append(item)
-    return replace(found, items=tuple(items))
+        else:
+            truncated = True
+    return replace(found, items=tuple(items), truncated=truncated)

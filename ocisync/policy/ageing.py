@@ -15,7 +15,7 @@ from ocisync.policy.select import Selection
 
 
 def next_change_s(selection: Selection, evidence: Sequence[Evidence], digest: str, now: datetime) -> float | None:
-    """Seconds from `now` to the next moment at which a signature or a grant for `digest` ends; None if none will."""
+    """Seconds from `now` until a signature, an attestation or a grant for `digest` ends next; None if none will."""
     present = now.timestamp()
     ahead = [moment - present for moment in _moments(selection, evidence, digest) if moment > present]
     return min(ahead, default=None)
@@ -24,7 +24,7 @@ def next_change_s(selection: Selection, evidence: Sequence[Evidence], digest: st
 def _moments(selection: Selection, evidence: Sequence[Evidence], digest: str) -> Iterator[float]:
     limits = [rules.rollback.max_age_s for rules in selection.rules if rules.rollback.max_age_s]
     for item in evidence:
-        if item.problem or not item.signer:
+        if not item.signer or (item.problem and item.predicate is None):  # attestations end too
             continue
         expires = unix_seconds(item.claim(CLAIM_EXPIRES))
         if expires is not None:

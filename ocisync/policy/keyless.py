@@ -131,9 +131,12 @@ def _is_url(text: str) -> bool:
 def _check_glob(glob: str, where: str) -> None:
     """Whose namespace it is must not be left open."""
     scheme, separator, rest = glob.partition("://")
+    first, *segments = glob.split("/")
     if separator:
         literal = scheme + rest.partition("/")[0]
         what = "scheme and host"
+    elif len(segments) > 1 and first.endswith((":", "*")) and not segments[0].strip("*"):
+        literal, what = "", "scheme and host"  # "https:/*/*/x" matches "https://HOST/x": * may be nothing
     elif "@" in glob:
         literal, what = glob.rpartition("@")[2], "mail domain"
     else:

@@ -28,11 +28,13 @@ def test_what_is_kept_in_memory_is_bounded() -> None:
 def test_what_the_registry_lost_is_added_once() -> None:
     found = EvidenceSet((raw("a"), raw("b")), truncated=True, problems=("p",))
     both = joined(found, EvidenceSet((raw("b"), raw("c"))))
-    assert both == EvidenceSet((raw("a"), raw("b"), raw("c")), truncated=True, problems=("p",))
+    assert both == EvidenceSet((raw("b"), raw("c"), raw("a")), truncated=True, problems=("p",))
 
 
-def test_joined_evidence_stays_within_the_budget() -> None:
+def test_a_registry_full_of_junk_does_not_push_out_what_was_kept_and_stays_within_the_budget() -> None:
     full = EvidenceSet(tuple(raw(str(number)) for number in range(EVIDENCE_MANIFESTS)))
-    assert joined(full, EvidenceSet((raw("x"),))).items == full.items
-    large = EvidenceSet((raw("a", EVIDENCE_BYTES),))
-    assert joined(large, EvidenceSet((raw("x"),))).items == large.items
+    both = joined(full, EvidenceSet((raw("x"),)))
+    assert both.items == (raw("x"), *full.items[:-1])
+    assert both.truncated
+    large = EvidenceSet((raw("a", EVIDENCE_BYTES), raw("b")))
+    assert joined(large, EvidenceSet((raw("x"),))) == EvidenceSet((raw("x"), raw("b")), truncated=True)

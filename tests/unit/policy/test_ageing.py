@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from ocisync.flows.trust import load_policies
@@ -31,6 +32,11 @@ def test_the_nearest_end_of_a_sound_signature_counts() -> None:
     strangers = [evidence(signer="", expires=str(PRESENT + 5)), evidence(problem="bad", expires=str(PRESENT + 6))]
     assert next_change_s(selection(), [*found, *strangers], DIGEST, NOW) == 30
     assert next_change_s(selection(), [evidence(expires="9" * 15)], DIGEST, NOW) is not None
+
+
+def test_the_end_of_an_attestation_counts_like_that_of_a_signature() -> None:
+    attested = replace(evidence(problem="an attestation, not a signature", expires=str(PRESENT + 20)), predicate={})
+    assert next_change_s(selection(), [evidence(expires=str(PRESENT + 90)), attested], DIGEST, NOW) == 20
 
 
 def test_age_counts_only_where_a_policy_limits_it() -> None:

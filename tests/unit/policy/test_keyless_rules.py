@@ -62,6 +62,8 @@ def test_the_names_of_claims_are_those_that_certificates_have() -> None:
         ("leaves the beginning open", {"issuer": DEV["issuer"], "subjectGlob": "*", **REF}),
         ("leaves the scheme and host open", {**RELEASE, "subjectGlob": "https://*/acme/x"}),
         ("leaves the scheme and host open", {**RELEASE, "subjectGlob": "*://github.com/acme/x"}),
+        ("leaves the scheme and host open", {**RELEASE, "subjectGlob": "https:/*/*/acme/x"}),
+        ("leaves the scheme and host open", {**RELEASE, "subjectGlob": "*//*/acme/ci.yml@refs/heads/main"}),
         ("not printable", {**DEV, "subject": "dev\n@example.com"}),
         ("trustedRootRef.name: required", {"issuer": DEV["issuer"], "subject": "dev@example.com"}),
         ("keyless.claims.sourceRepo: unknown field", {**RELEASE, "claims": {"sourceRepo": "x"}}),
