@@ -378,4 +378,54 @@ MUTANTS = (
          "    if not trust.select(request.repository).matched:\n        # Also for broken",
          "    if False:\n        # Also for broken"),
     ),
+    _mutant(
+        33, "redirects-anywhere", "where a redirect leads is judged before it is followed",
+        ("oci/transport.py", "problem = self._guard.problem_of_name(urlsplit(target).netloc)", "pass"),
+    ),
+    _mutant(
+        34, "no-file-verdicts", "what the policies refuse of a file is not imported",
+        ("mirror/filejudge.py", "return self.verdict.allowed or not self.judged", "return True"),
+    ),
+    _mutant(
+        34, "any-adopting-key", "a key that is trusted already signed the file",
+        ("mirror/trustfile.py", "    if not signers_among(head.sealed, keys):\n", "    if False:\n"),
+    ),
+    _mutant(
+        34, "old-editions", "the version rises",
+        ("mirror/trustfile.py", "    if version <= adopted.version:\n", "    if False:\n"),
+    ),
+    _mutant(
+        34, "same-edition-again", "the version rises, and is not merely as high",
+        ("mirror/trustfile.py", "    if version <= adopted.version:\n", "    if version < adopted.version:\n"),
+    ),
+    _mutant(
+        34, "any-fingerprint", "the fingerprint is that of something in the file",
+        ("mirror/trustfile.py", "        if wanted not in by_digest:\n", "        if False:\n"),
+        ("mirror/trustfile.py", "return tuple(by_digest[wanted] for wanted in dict.fromkeys(fingerprints))",
+         "return head.contents.cargo"),
+    ),
+    _mutant(
+        34, "private-keys-travel", "nothing in the file is a private key",
+        ("mirror/save.py", 'if b"PRIVATE KEY" in data:', "if False:"),
+    ),
+    _mutant(
+        35, "one-list-for-all", "only what is listed for a repository is there when it is judged and loaded",
+        ("mirror/filejudge.py", "    for part in head.contents.parts:\n",
+         "    everything = head.contents.parts\n"
+         "    for part in everything:\n"
+         "        part = replace(\n"
+         "            part,\n"
+         "            manifests=tuple({m.digest: m for one in everything for m in one.manifests}.values()),\n"
+         "            blobs=tuple({b.digest: b for one in everything for b in one.blobs}.values()),\n"
+         "        )\n"),
+    ),
+    _mutant(
+        35, "any-sender", "a key of the sender signed the list of contents",
+        ("mirror/load.py", "    if keys and not senders:\n", "    if False:\n"),
+    ),
+    _mutant(
+        35, "any-payload", "the sender's signature is over this list",
+        ("signing/envelope.py", "if any(key.verify(sig, data) for _, sig in sealed.signatures))",
+         "if sealed.signatures and data)"),
+    ),
 )  # fmt: skip
