@@ -52,6 +52,9 @@ def main() -> None:
     code = run(sys.argv[1:])
     # All is said: a late signal spares the rest of Python's end, and changes neither the answer nor the code.
     _end_at_once_with(code)
+    if code == _INTERRUPTED:
+        # Python's end would wait for threads that wait for a registry. What ends here can be killed at any moment.
+        signal.raise_signal(signal.SIGTERM)
     sys.exit(code)
 
 

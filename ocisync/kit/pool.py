@@ -11,9 +11,15 @@ _Out = TypeVar("_Out")
 
 
 def map_bounded(function: Callable[[_In], _Out], items: Iterable[_In], *, workers: int) -> list[_Out]:
-    """Return `[function(item) for item in items]`, at most `workers` at a time."""
+    """Return `[function(item) for item in items]`, at most `workers` at a time. Ctrl-C waits for no running call."""
     work = list(items)
     if len(work) <= 1 or workers <= 1:
         return [function(item) for item in work]
-    with ThreadPoolExecutor(max_workers=min(workers, len(work))) as executor:
-        return list(executor.map(function, work))
+    executor = ThreadPoolExecutor(max_workers=min(workers, len(work)))
+    try:
+        results = list(executor.map(function, work))
+    except BaseException as error:
+        executor.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    executor.shutdown()
+    return results

@@ -163,15 +163,16 @@ class _Run:
 
     def _each(self, do: Callable[[Any], None], items: Sequence[Any]) -> None:
         """Do something with each item, some at a time; the first error stops what runs in the middle of a blob."""
-        with ThreadPoolExecutor(max_workers=self._workers) as executor:
+        executor = ThreadPoolExecutor(max_workers=self._workers)
+        try:
             futures = [executor.submit(do, item) for item in items]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:  # also Ctrl-C: nobody wants to wait for the end of a large blob
-                self._stop.stop()
-                executor.shutdown(wait=False, cancel_futures=True)
-                raise
+            for future in futures:
+                future.result()
+        except BaseException as error:  # also Ctrl-C: nobody wants to wait for a large blob, or for a silent registry
+            self._stop.stop()
+            executor.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+            raise
+        executor.shutdown()
 
     def _count_what_is_there(self) -> None:
         report = self._report

@@ -1,14 +1,18 @@
-"""Signals before a command began and after it ended: no traceback, and the code that is true."""
+"""Signals before a command began, while it waits, and after it ended: no traceback, and the code that is true."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.cli.conftest import Cli
+from tests.support.gitrepo import GitRepo
 
 # A module that the command line needs, which sends the signal while it is imported: the hastiest Ctrl-C there is.
 EARLY = "import os, signal\nos.kill(os.getpid(), signal.{name})\n"
@@ -51,3 +55,23 @@ def test_an_interrupt_that_the_parent_ignores_stays_ignored(tmp_path: Path) -> N
     finally:
         signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stderr) == (9, "")
+
+
+@NAMES
+def test_nobody_waits_for_a_silent_registry_that_does_not_want_to(name: str, cli: Cli, repo: GitRepo) -> None:
+    assert cli("push", str(repo.path / "deploy"), "oci-layout:out:1.0.0").exit_code == 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        words = ["mirror", "copy", "oci-layout:out:1.0.0", f"oci://127.0.0.1:{silent.getsockname()[1]}/shop"]
+        # The registry has an hour to answer; the command has none.
+        command = [sys.executable, "-m", "ocisync", *words, "--timeout", "3600"]
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        asked, _ = silent.accept()
+        with asked:
+            asked.recv(1)
+            running.send_signal(getattr(signal, name))
+            try:
+                out, err = running.communicate(timeout=60)
+            finally:
+                running.kill()
+    assert (running.returncode, out, err.split()) == (130, "", ["interrupted"])
