@@ -31,6 +31,7 @@ from tests.support.closures import (
 from tests.support.cosign import Cosign
 from tests.support.images import quick
 from tests.support.ocitools import Oras, Skopeo
+from tests.support.peakmemory import measured
 from tests.support.registries import Registry
 from tests.support.wiretap import Wiretap
 
@@ -528,7 +529,7 @@ def test_a_large_blob_passes_in_little_memory(local: Sides) -> None:
     save = ["save", local.near, "--tag", "1.0.0", "-o", str(local.file), "-q"]
     load = ["load", str(local.file), local.far, "--key", local.key(), "-q"]
     for arguments in (save, load):
-        code, peak = measured(arguments)
+        code, peak = measured(["mirror", *arguments])
         assert code == 0
         assert peak < 150 * 1024**2, f"{arguments[0]}: {peak >> 20} MiB"
     assert everything(local.far).manifests.keys() == everything(local.near).manifests.keys()
@@ -561,19 +562,6 @@ class _Zeros(io.RawIOBase):
         piece = bytes(min(self._left, amount if amount >= 0 else self._left))
         self._left -= len(piece)
         return piece
-
-
-def measured(arguments: list[str]) -> tuple[int, int]:
-    """Exit code, and the most memory that a process of its own ever had, in bytes."""
-    import subprocess
-
-    program = (
-        "import resource, sys\nfrom ocisync.cli.app import run\ncode = run(['mirror', *sys.argv[1:]])\n"
-        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
-    )
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-    code, peak = done.stdout.split()[-2:]
-    return int(code), int(peak)
 
 
 # -- looking into files ---------------------------------------------------------------------------

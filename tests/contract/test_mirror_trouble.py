@@ -8,8 +8,6 @@ import json
 import os
 import random
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -26,6 +24,7 @@ from ocisync.sandbox.registry import Registry as Sandbox
 from ocisync.signing.keys import Signer, generate
 from tests.support.closures import everything, push_signed
 from tests.support.images import EMPTY, image, quick
+from tests.support.peakmemory import measured
 from tests.support.pushes import PushServer
 from tests.support.registries import Registry
 from tests.support.verifying import tagged, verified
@@ -228,14 +227,6 @@ def test_a_broken_referrer_or_signature_tag_stops_nobodys_mirror(
 
 # -- large --------------------------------------------------------------------------------------------
 
-_MEASURED = """
-import resource, sys
-from ocisync.cli.app import run
-code = run(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-sys.exit(code)
-"""
-
 
 class _Generated(io.RawIOBase):
     """So many bytes, made while they are read."""
@@ -269,14 +260,7 @@ def test_memory_is_bounded_whatever_the_size_of_a_blob(distribution: Registry, o
         store.put_blob(EMPTY, EMPTY_JSON)
         store.put_manifest(image(layer), OCI_MANIFEST, "1.0.0")
     arguments = ["mirror", "copy", f"{distribution.host}/{name}:1.0.0", f"{olareg.host}/{name}", "-q", "-o", "json"]
-    ended = subprocess.run(
-        [sys.executable, "-c", _MEASURED, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    peak = int(ended.stdout.strip().splitlines()[-1])
+    code, peak = measured(arguments)
+    assert code == 0
     assert peak < MEMORY_BYTES, peak
     assert tagged(f"{olareg.host}/{name}", "1.0.0")
