@@ -53,7 +53,10 @@ def main() -> None:
     # All is said: a late signal spares the rest of Python's end, and changes neither the answer nor the code.
     _end_at_once_with(code)
     if code == _INTERRUPTED:
-        # Python's end would wait for threads that wait for a registry. What ends here can be killed at any moment.
+        # Python's end would wait for threads that wait for a registry, before it ends programs and removes files.
+        import atexit
+
+        atexit._run_exitfuncs()
         signal.raise_signal(signal.SIGTERM)
     sys.exit(code)
 
