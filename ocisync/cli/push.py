@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,11 @@ from ocisync.cli.options import common_options, environment, output_option, regi
 from ocisync.cli.places import layout_option, open_place, place_of, typed
 from ocisync.cli.pushwatch import WatchFlags, watch_options
 from ocisync.cli.schemaflags import schema_options
-from ocisync.cli.signflags import key_opener
+from ocisync.cli.signflags import expiry, key_opener
 from ocisync.cli.sourceflags import source_options
 from ocisync.kit.background import Background
-from ocisync.model.errors import InvalidInput, UsageError
+from ocisync.model.errors import UsageError
 from ocisync.model.ref import LAYOUT_SCHEME, Place
-from ocisync.model.spec import parse_duration
 
 if TYPE_CHECKING:
     from ocisync.cli.keylessflags import SigningFlags
@@ -148,25 +146,11 @@ def command(
     # Opening an encrypted key takes a fifth of a second of pure computing: as long as all that is done meanwhile.
     signers = _signers(key_files, keyless)
     _publish(path, targets, source_flags, rest, signers, form, watch, quiet=quiet, options={
-        "annotations": annotations, "claims": claims, "expires": _expiry(expires), "profile": profile,
+        "annotations": annotations, "claims": claims, "expires": expiry(expires), "profile": profile,
         "legacy_signature": legacy_signature, "allow_plain_secrets": plain_secrets, "force_tag": force_tag,
         "schema": schema, "pin": pin, "if_changed": if_changed, "dry_run": dry_run,
         "provenance": environment() if provenance else None, "version": __version__,
     })  # fmt: skip
-
-
-def _expiry(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        seconds = parse_duration(text, "--expires")
-        if seconds < 1:
-            raise UsageError(f"--expires: {text!r} would end at once", hint="--expires 720h")
-        return datetime.now(UTC) + timedelta(seconds=seconds)
-    except InvalidInput as error:
-        raise UsageError(error.message, hint="--expires 720h") from error
-    except OverflowError:
-        raise UsageError(f"--expires: {text[:40]!r} is beyond the calendar", hint="--expires 720h") from None
 
 
 def _targets(arguments: tuple[str, ...], stands_for: str, *, signed: bool) -> tuple[str, list[Place]]:
