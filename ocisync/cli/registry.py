@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,35 +15,17 @@ from ocisync.oci.client import RegistryStore, open_store
 from ocisync.oci.options import RegistryOptions
 
 
-def open_registry(
-    reference: Reference,
-    *,
-    plain_http: bool | None,
-    ca_file: Path | None,
-    creds: str | None,
-    registry_config: Path | None,
-    timeout_s: float,
-    cert_file: Path | None = None,
-    key_file: Path | None = None,
-) -> RegistryStore:
+def open_registry(reference: Reference, **flags: Any) -> RegistryStore:
     """Open the repository of `reference` with what the flags say.
 
+    Args:
+        reference: Names the repository.
+        flags: Those of `connection_options`.
+
     Raises:
-        NotFound: a file named by a flag does not exist.
-        UsageError: `--creds` has no colon, or only one of `--cert-file` and `--key-file` is there.
+        NotFound, UsageError: As `connection_options`.
     """
-    return open_store(
-        reference,
-        connection_options(
-            plain_http=plain_http,
-            ca_file=ca_file,
-            creds=creds,
-            registry_config=registry_config,
-            timeout_s=timeout_s,
-            cert_file=cert_file,
-            key_file=key_file,
-        ),
-    )
+    return open_store(reference, connection_options(**flags))
 
 
 def connection_options(
