@@ -24,6 +24,29 @@ atexit.register(os.kill, os.getpid(), signal.{name})
 sys.argv = ["ocisync", "completion", "bash"]
 main()
 """
+# A command that lets something go while the signal arrives, and then waits for a Ctrl-C that was already typed.
+SWALLOWED = """
+import os, signal, sys, threading, types
+import click
+from ocisync.__main__ import main
+from ocisync.cli.app import COMMANDS
+
+class Pool:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+
+@click.command()
+def command():
+    Pool()
+    threading.Event().wait(60)
+    raise SystemExit(9)
+
+sys.modules["ocisync.cli.held"] = module = types.ModuleType("held")
+module.command = command
+COMMANDS["held"] = ("held", "")
+sys.argv = ["ocisync", "held"]
+main()
+"""
 NAMES = pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 
 
@@ -45,6 +68,12 @@ def test_a_signal_after_the_last_word_changes_neither_answer_nor_code(name: str)
     done = ran(["-c", LATE.format(name=name)])
     assert (done.returncode, done.stderr) == (0, "")
     assert "_ocisync_completion" in done.stdout
+
+
+@NAMES
+def test_an_interrupt_that_falls_into_a_destructor_is_not_lost(name: str) -> None:
+    done = ran(["-c", SWALLOWED.format(name=name)])
+    assert (done.returncode, done.stdout, done.stderr.split()) == (130, "", ["interrupted"])
 
 
 def test_an_interrupt_that_the_parent_ignores_stays_ignored(tmp_path: Path) -> None:

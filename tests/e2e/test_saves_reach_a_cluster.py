@@ -47,5 +47,9 @@ def test_a_save_is_in_the_cluster_without_waiting_for_a_poll(
         eventually(lambda: ready in out.read_text(), what="the outcome is told", timeout_s=60)
     finally:
         watching.send_signal(signal.SIGINT)
-        code = watching.wait(timeout=30)
+        try:
+            code = watching.wait(timeout=30)
+        finally:
+            watching.kill()
+            watching.wait()
     assert code == 130, out.read_text()
