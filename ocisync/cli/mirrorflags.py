@@ -87,8 +87,8 @@ def selection_of(place: Place, within: str, patterns: tuple[str, ...], newest: i
 
 def walk_options_of(flags: dict[str, Any], workers: int) -> WalkOptions:
     """What the image flags say. Takes them out of `flags`."""
-    from ocisync.manifests.images import parse_image_path
     from ocisync.mirror.walk import WalkOptions
+    from ocisync.model.image import parse_image_path
 
     return WalkOptions(
         workers=workers,

@@ -115,7 +115,7 @@ def pin_taken_from(flags: dict[str, Any], target: Place, registry: Mapping[str, 
             raise UsageError("--image-path says which images to pin", hint="add --pin-images")
         return None
     from ocisync.flows.images import PinOptions
-    from ocisync.manifests.images import parse_image_path
+    from ocisync.model.image import parse_image_path
 
     def open_store(image: Reference) -> Store:
         from ocisync.cli.registry import open_registry

@@ -19,6 +19,7 @@ from ocisync.flows.outcome import Changes, Failed, ObjectFailure, Outcome, Reaso
 from ocisync.flows.rejudge import REJUDGE_S, next_look_s, proven
 from ocisync.flows.situation import End, Situation
 from ocisync.kit.backoff import jittered
+from ocisync.manifests.imagemap import rewrite
 from ocisync.manifests.parse import parse_tree
 from ocisync.manifests.select import under
 from ocisync.model.errors import InvalidInput
@@ -100,6 +101,7 @@ class Enforcer:
             raise self._s.remember(facts.digest, Stalled(Reason.BAD_ARTIFACT, message, known))
         if self._s.memory.enforced is None:
             self._s.rules("")
+        objects = rewrite(objects, self._s.spec.images).objects
         prepared = self._s.ports.engine.prepare(objects, self._s.target)
         # What the artifact adopts is for the engine to judge, by the label that the object has.
         wanted = [one.id for one in prepared.desired if not one.options.adopt]

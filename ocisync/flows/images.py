@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ocisync.kit.pool import map_bounded
-from ocisync.manifests.images import DOCKER_HUB, ImagePath, ImageUse, find_images, parse_image, with_images
+from ocisync.manifests.images import ImageUse, find_images, with_images
 from ocisync.model.errors import AccessDenied, Finding, InvalidInput, OcisyncError, Unavailable, UsageError
+from ocisync.model.image import DOCKER_HUB, ImagePath, parse_image
 from ocisync.model.ref import Reference
 from ocisync.model.tree import SourceTree
 from ocisync.model.values import dataclass

@@ -96,11 +96,16 @@ def _spec() -> JsonObject:
             ),
         },
     )
+    prefix = r"^[A-Za-z0-9\[][^@\s]*$"
     image = record(
         "One rename.",
-        {"from": text("Prefix as written.", most=512, least=1), "to": text("Prefix to use.", most=512, least=1)},
+        {
+            "from": text("Prefix of full names: HOST or HOST/PATH.", most=512, least=1, pattern=prefix),
+            "to": text("Prefix to use: HOST or HOST/PATH.", most=512, least=1, pattern=prefix),
+        },
         required=("from", "to"),
     )
+    image_path = text("KIND.GROUP=/JSON/POINTER; * stands for every item or key.", most=1024, pattern=r"^[A-Z][^=]*=/.")
     dependency = record(
         "One sync.",
         {"name": text("Its name.", most=NAME_CHARS, least=1), "namespace": text("Its namespace.", most=63)},
@@ -122,7 +127,8 @@ def _spec() -> JsonObject:
                     ),
                 },
             ),
-            "images": many("Image prefixes to replace.", image, most=64),
+            "images": many("Image prefixes to replace when objects are applied.", image, most=64, keys=("from",)),
+            "imagePaths": many("Fields with images besides those of pods.", image_path, most=64, kind="set"),
             "prune": flag("Delete what the artifact no longer holds.", default=True),
             "deletionPolicy": choice("What becomes of the objects when the sync is deleted.", "Delete", "Orphan"),
             "wait": _wait(),
@@ -151,6 +157,7 @@ def _spec() -> JsonObject:
             "suspend": flag("Stop reconciling.", default=False),
         },
         required=("source",),
+        rules=(("!has(self.imagePaths) || has(self.images)", "imagePaths need images"),),
     )
 
 

@@ -16,13 +16,11 @@ from typing import Any
 
 from ocisync.kit.yamlio import Document, Path, Places, parse_documents
 from ocisync.manifests.parse import is_manifest
-from ocisync.model.errors import Finding, InvalidInput, UsageError
-from ocisync.model.ref import Reference, parse_reference
+from ocisync.model.errors import Finding, InvalidInput
+from ocisync.model.image import ImagePath
 from ocisync.model.tree import TreeFile
 from ocisync.model.values import dataclass
 
-DOCKER_HUB = "docker.io"
-_HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _POD_SPECS: tuple[Path, ...] = (
     ("spec",),
     ("template", "spec"),
@@ -31,19 +29,6 @@ _POD_SPECS: tuple[Path, ...] = (
 )
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _MAX_LIST_DEPTH = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePath:
-    """A field of a kind that holds an image. `parts` may hold `*`."""
-
-    kind: str
-    group: str
-    parts: tuple[str, ...]
-
-    def __str__(self) -> str:
-        name = f"{self.kind}.{self.group}" if self.group else self.kind
-        return name + "=" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,41 +54,6 @@ class FoundImages:
     uses: tuple[ImageUse, ...]
     findings: tuple[Finding, ...]
     unused: tuple[ImagePath, ...] = ()
-
-
-def parse_image_path(text: str) -> ImagePath:
-    """Read `KIND[.GROUP]=/JSON/POINTER`.
-
-    Raises:
-        UsageError: it is none.
-    """
-    name, equals, pointer = text.partition("=")
-    kind, _, group = name.partition(".")
-    if not equals or not kind or not kind[0].isupper() or not pointer.startswith("/") or pointer == "/":
-        raise UsageError(
-            f"bad image path {text[:200]!r}: expected KIND.GROUP=/JSON/POINTER",
-            hint="--image-path Prometheus.monitoring.coreos.com=/spec/image",
-        )
-    parts = tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/"))
-    return ImagePath(kind, group, parts)
-
-
-def parse_image(text: str) -> Reference:
-    """What an image field names, with the host and the tag that a container runtime would add.
-
-    Raises:
-        UsageError: no image reference.
-    """
-    name, at, digest = text.partition("@")
-    host, slash, rest = name.partition("/")
-    if not slash or not ("." in host or ":" in host or host == "localhost"):
-        host, rest = DOCKER_HUB, name
-    if host in _HUB_NAMES:
-        host, rest = DOCKER_HUB, rest if "/" in rest else f"library/{rest}"
-    found = parse_reference(f"{host}/{rest}{at}{digest}")
-    if at and not found.digest:
-        raise UsageError(f"bad digest in image {text[:200]!r}")
-    return found if found.tag or found.digest else Reference(found.host, found.path, "latest")
 
 
 def find_images(files: Sequence[TreeFile], paths: Sequence[ImagePath] = ()) -> FoundImages:
@@ -163,7 +113,7 @@ def _fields(document: Document, paths: Sequence[ImagePath]) -> Iterator[tuple[Pa
         group = str(body.get("apiVersion", "")).rpartition("/")[0]
         for rule in paths:
             if (rule.kind, rule.group) == (body.get("kind"), group):
-                for path, value in _matches(body, rule.parts, ()):
+                for path, value in path_values(body, rule.parts, ()):
                     yield (*start, *path), value, rule
 
 
@@ -178,7 +128,8 @@ def _objects(value: Any, start: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     yield start, value
 
 
-def _matches(value: Any, parts: Sequence[str], done: Path) -> Iterator[tuple[Path, Any]]:
+def path_values(value: Any, parts: Sequence[str], done: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What is at a pointer whose `*` stands for every item or key, and where; nothing if there is nothing."""
     if not parts:
         yield done, value
         return
@@ -186,12 +137,12 @@ def _matches(value: Any, parts: Sequence[str], done: Path) -> Iterator[tuple[Pat
     if isinstance(value, dict):
         for key in value if part == "*" else (part,):
             if key in value:
-                yield from _matches(value[key], rest, (*done, key))
+                yield from path_values(value[key], rest, (*done, key))
     elif isinstance(value, list):
         wanted = range(len(value)) if part == "*" else [int(part)] if part.isascii() and part.isdigit() else []
         for index in wanted:
             if index < len(value):
-                yield from _matches(value[index], rest, (*done, index))
+                yield from path_values(value[index], rest, (*done, index))
 
 
 def _at(value: Any, path: Path) -> Any:

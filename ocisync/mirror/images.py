@@ -12,10 +12,11 @@ from typing import Any
 
 from ocisync.flows.fetch import look
 from ocisync.kit import yamlio
-from ocisync.manifests.images import ImagePath, find_images, parse_image
+from ocisync.manifests.images import find_images
 from ocisync.mirror.closure import Item, NamedImage, Role, Selected
 from ocisync.mirror.stores import Stores
 from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused, UsageError
+from ocisync.model.image import ImagePath, parse_image
 from ocisync.model.ref import LayoutReference, Place, Reference, parse_place
 from ocisync.model.spec import SelectorKind
 from ocisync.model.tree import TreeFile

@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ocisync.kit.yamlio import Path, Places, parse_documents
-from ocisync.manifests.images import ImagePath, parse_image_path
 from ocisync.mirror.routing import place_below
 from ocisync.mirror.select import Selection
 from ocisync.model.digest import is_digest
 from ocisync.model.errors import Finding, InvalidInput, UsageError
+from ocisync.model.image import ImagePath, parse_image_path
 from ocisync.model.limits import CLOSURE_ROOTS, MIRROR_FILE_BYTES
 from ocisync.model.ref import LayoutReference, Place, Reference, check_tag, is_reserved_tag, parse_place
 from ocisync.model.semver import parse_range

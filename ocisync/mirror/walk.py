@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ocisync.kit.pool import map_bounded
-from ocisync.manifests.images import ImagePath
 from ocisync.mirror.closure import (
     Beside,
     Closure,
@@ -31,6 +30,7 @@ from ocisync.mirror.images import find_named, locate
 from ocisync.mirror.stores import Stores
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import AccessDenied, NotFound, Refused
+from ocisync.model.image import ImagePath
 from ocisync.model.limits import CLOSURE_BYTES, CLOSURE_DEPTH, CLOSURE_IMAGES, CLOSURE_MANIFESTS
 from ocisync.model.ref import Place, fallback_tag
 from ocisync.oci.documents import INDEX_TYPES, MANIFEST_TYPES, descriptor_of, index_entries, parse_json

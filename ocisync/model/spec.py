@@ -14,6 +14,7 @@ from typing import Any
 
 from ocisync.model.digest import is_digest
 from ocisync.model.errors import InvalidInput, UsageError
+from ocisync.model.image import ImageMap, parse_image_map
 from ocisync.model.ref import Reference, check_tag, parse_reference
 from ocisync.model.resource import JsonObject
 from ocisync.model.values import dataclass
@@ -134,6 +135,7 @@ class SyncSpec:
     requested_at: str = ""
     approved: str = ""
     deleting: bool = False
+    images: ImageMap = ImageMap()
 
     @property
     def key(self) -> str:
@@ -257,9 +259,20 @@ def _parse_max_prune(guard: _Reader, value: object) -> str:
     return text
 
 
+def _parse_images(spec: _Reader) -> ImageMap:
+    moves = [_Reader(item, f"spec.images[{index}]", ("from", "to")) for index, item in enumerate(spec.items("images"))]
+    paths = [str(path) for path in spec.items("imagePaths")]
+    if paths and not moves:
+        raise InvalidInput("spec.imagePaths: there is nothing to rewrite without spec.images")
+    try:
+        return parse_image_map([(move.text("from"), move.text("to")) for move in moves], paths)
+    except UsageError as error:
+        raise InvalidInput(f"spec.images: {error.message}", hint=error.hint) from error
+
+
 _SPEC_FIELDS = (
-    "source", "path", "target", "images", "prune", "deletionPolicy", "wait", "drift", "ignore", "force", "guard",
-    "onFailure", "dependsOn", "retryInterval", "suspend",
+    "source", "path", "target", "images", "imagePaths", "prune", "deletionPolicy", "wait", "drift", "ignore", "force",
+    "guard", "onFailure", "dependsOn", "retryInterval", "suspend",
 )  # fmt: skip
 
 
@@ -272,8 +285,6 @@ def parse_sync(obj: JsonObject) -> SyncSpec:
     metadata: Mapping[str, Any] = obj.get("metadata") or {}
     annotations: Mapping[str, str] = metadata.get("annotations") or {}
     spec = _Reader(obj.get("spec"), "spec", _SPEC_FIELDS)
-    if spec.has("images"):
-        raise InvalidInput("spec.images: not supported by this version of ocisync")
     prune = spec.flag("prune", default=True)
     drift = spec.child("drift", ("mode", "unowned"))
     guard = spec.child("guard", ("maxPrune", "protect"))
@@ -323,4 +334,5 @@ def parse_sync(obj: JsonObject) -> SyncSpec:
         requested_at=str(annotations.get(REQUESTED_AT) or ""),
         approved=str(annotations.get(APPROVED) or ""),
         deleting=bool(metadata.get("deletionTimestamp")),
+        images=_parse_images(spec),
     )

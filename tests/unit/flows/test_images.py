@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from ocisync.flows.images import PinnedImage, PinOptions, pin_images
-from ocisync.manifests.images import parse_image_path
 from ocisync.model.descriptor import OCI_INDEX, Descriptor
 from ocisync.model.errors import AccessDenied, InvalidInput, OcisyncError, Unavailable
+from ocisync.model.image import parse_image_path
 from ocisync.model.ref import Reference
 from ocisync.oci.store import Store
 from ocisync.pack.imageslock import IGNORE, LOCK

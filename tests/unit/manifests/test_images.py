@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ocisync.kit import yamlio
-from ocisync.manifests.images import ImageUse, find_images, parse_image, parse_image_path, pod_images, with_images
+from ocisync.manifests.images import ImageUse, find_images, pod_images, with_images
 from ocisync.model.errors import InvalidInput, UsageError
+from ocisync.model.image import parse_image, parse_image_path
 from ocisync.model.tree import TreeFile
 
 POD = {
