@@ -6,7 +6,8 @@ as much CPU per request as the server does.
 
 Promises: every request has a finite timeout; 429 is retried as the server asks; a lost connection is retried only where
 sending twice is harmless (reads, and server-side apply of the same body); an HTTP status never raises. A 401 reads the
-credentials again once, so rotated tokens and client certificates need no restart. Safe for any number of threads.
+credentials again once, so rotated tokens and client certificates need no restart. With a fence, no write leaves while
+it is closed, and each is over after four seconds, here and at the server. Safe for any number of threads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from ocisync.cluster.wire import Address, Wire
+from ocisync.cluster import fence as fences
+from ocisync.cluster.fence import Fence
+from ocisync.cluster.wire import Address, NotAdmitted, Wire
 from ocisync.kit.backoff import delays
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import InvalidInput, Unavailable
@@ -72,6 +75,7 @@ class Cluster:
 
     Args:
         load: makes an `Endpoint`; called again after a 401.
+        fence: asked before each write; None: writes are free.
         sleep: waits between retries; returns True to give up early. A stop token's `wait` fits.
     """
 
@@ -80,10 +84,12 @@ class Cluster:
         load: Callable[[], Endpoint],
         *,
         user_agent: str,
+        fence: Fence | None = None,
         sleep: Callable[[float], bool] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._load = load
+        self._fence = fence
         self._endpoint = load()
         self._loaded_at = time.monotonic()
         self._user_agent = user_agent
@@ -99,6 +105,11 @@ class Cluster:
     def host(self) -> str:
         """The server's URL, for messages."""
         return self._endpoint.base_url
+
+    @property
+    def fence(self) -> Fence | None:
+        """What writes are asked by."""
+        return self._fence
 
     @property
     def default_namespace(self) -> str:
@@ -123,6 +134,7 @@ class Cluster:
 
         Raises:
             Unavailable: no answer came within the retries.
+            LeaseLost: it would write, and the fence is closed.
         """
         reading = method == "GET"
         harmless = reading or content_type == APPLY_PATCH
@@ -133,15 +145,20 @@ class Cluster:
             headers["content-type"] = content_type
         if as_user:
             headers["impersonate-user"] = as_user
-        url = f"{path}?{urlencode(query)}" if query else path
         timeout = timeout_s or (READ_TIMEOUT_S if reading else WRITE_TIMEOUT_S)
+        fence = None if reading else self._fence
+        if fence is not None:
+            # The server gives up at the same time, should it wait for something when we are gone.
+            timeout = min(timeout, fences.WRITE_TIMEOUT_S)
+            query = (*query, ("timeout", f"{fences.WRITE_TIMEOUT_S:.0f}s"))
+        url = f"{path}?{urlencode(query)}" if query else path
         pauses = delays(0.2, 5.0, self._rng)
         refreshed = False
         started = time.monotonic()
         for attempt in range(1, _ATTEMPTS + 1):
             last = attempt == _ATTEMPTS
             try:
-                response = self._send(method, url, headers, body, timeout)
+                response = self._fenced(fence, method, url, headers, body, timeout)
             except _transport_errors() as error:
                 # A server that hangs is given up after one time-out, one that refuses after a few tries.
                 late = time.monotonic() - started >= timeout
@@ -212,13 +229,38 @@ class Cluster:
             self._endpoint.wire.close()
 
     # The hot path: one call per applied object.
+    def _fenced(
+        self,
+        fence: Fence | None,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+    ) -> Response:
+        """Send once; a write only when, and only while, the fence is open."""
+        if fence is None:
+            return self._send(method, url, headers, body, timeout_s)
+        while True:
+            fence.admit()
+            with fence.write(), contextlib.suppress(NotAdmitted):
+                return self._send(method, url, headers, body, timeout_s, lambda: fence.open)
+
     def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+        admitted: Callable[[], bool] | None = None,
     ) -> Response:
         endpoint = self._endpoint
         if endpoint.wire is not None:
             sent = self._with_authorization(headers)
-            return Response(*endpoint.wire.exchange(method, endpoint.prefix + url, sent, body, timeout_s))
+            return Response(*endpoint.wire.exchange(method, endpoint.prefix + url, sent, body, timeout_s, admitted))
+        if admitted is not None and not admitted():
+            raise NotAdmitted
         answer = endpoint.pool.urlopen(
             method,
             endpoint.prefix + url,
@@ -226,7 +268,7 @@ class Cluster:
             headers=self._with_authorization(headers),
             retries=False,
             redirect=False,
-            timeout=_timeout(timeout_s),
+            timeout=_timeout(timeout_s, whole=admitted is not None),
         )
         return Response(answer.status, answer.headers, answer.data)
 
@@ -308,6 +350,7 @@ def connect(
     *,
     user_agent: str,
     connections: int = 48,
+    fence: Fence | None = None,
     sleep: Callable[[float], bool] | None = None,
 ) -> Cluster:
     """Connect as a kubeconfig file says. Nothing is sent yet.
@@ -341,11 +384,16 @@ def connect(
         namespace = ((chosen or {}).get("context") or {}).get("namespace") or "default"
         return _endpoint(configuration, connections, str(namespace))
 
-    return Cluster(load, user_agent=user_agent, sleep=sleep)
+    return Cluster(load, user_agent=user_agent, fence=fence, sleep=sleep)
 
 
 def in_cluster(
-    *, user_agent: str, namespace: str, connections: int = 48, sleep: Callable[[float], bool] | None = None
+    *,
+    user_agent: str,
+    namespace: str,
+    connections: int = 48,
+    fence: Fence | None = None,
+    sleep: Callable[[float], bool] | None = None,
 ) -> Cluster:
     """Connect as the pod's service account; its token is read again as it rotates.
 
@@ -366,7 +414,7 @@ def in_cluster(
             ) from error
         return _endpoint(configuration, connections, namespace)
 
-    return Cluster(load, user_agent=user_agent, sleep=sleep)
+    return Cluster(load, user_agent=user_agent, fence=fence, sleep=sleep)
 
 
 def segment(text: str) -> str:
@@ -410,10 +458,11 @@ def _wire(configuration: Any, base_url: str, connections: int) -> Wire:
     return Wire(address, keep=connections, connect_timeout_s=_CONNECT_TIMEOUT_S)
 
 
-def _timeout(seconds: float) -> Any:
+def _timeout(seconds: float, *, whole: bool = False) -> Any:
     from urllib3 import Timeout
 
-    return Timeout(connect=min(_CONNECT_TIMEOUT_S, seconds), read=seconds)
+    connect = min(_CONNECT_TIMEOUT_S, seconds)
+    return Timeout(connect=connect, read=seconds, total=seconds if whole else None)
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:

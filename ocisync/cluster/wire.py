@@ -3,7 +3,8 @@
 A pass over ten thousand objects is ten thousand small requests, and on one interpreter lock the client's own work is
 the limit. So each exchange is one send (head and body in one TLS record) and usually one receive, and headers are
 split, not parsed as e-mail. No redirects, no proxies, no cookies: the API server uses none, and clients behind proxies
-take the other path.
+take the other path. Reads may take as long as something comes in time; a write that must not last has one deadline for
+everything, and asks for leave as the last thing before its bytes go out.
 
 The other side is trusted no more than any network peer: sizes are bounded and malformed answers raise `WireError`.
 """
@@ -14,10 +15,12 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024 * 1024  # a list of every object of a kind in a large cluster
@@ -29,6 +32,14 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 class WireError(OSError):
     """The other side closed early or does not speak HTTP/1.1."""
+
+
+class NotAdmitted(Exception):
+    """Leave to send was refused; not a byte was sent."""
+
+
+class _Source(Protocol):
+    def recv(self, size: int, /) -> bytes: ...
 
 
 class Headers(Mapping[str, str]):
@@ -76,13 +87,22 @@ class Wire:
         self._host = f"host: {address.authority}\r\n"
 
     def exchange(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+        admitted: Callable[[], bool] | None = None,
     ) -> tuple[int, Headers, bytes]:
         """Send a request and read the whole answer. Nothing is ever sent twice.
+
+        `admitted` is asked right before the first byte leaves; then `timeout_s` is for all of it, else for each wait.
 
         Raises:
             OSError: no connection, no answer in time, or none that makes sense.
             ValueError: the request cannot be written as HTTP.
+            NotAdmitted: `admitted` said no.
         """
         head = f"{method} {target} HTTP/1.1\r\n{self._host}" + "".join(
             f"{name}: {value}\r\n" for name, value in headers.items()
@@ -91,11 +111,15 @@ class Wire:
             raise ValueError("a line break in a request header")
         if body is not None or method in _WITH_BODY:
             head += f"content-length: {len(body or b'')}\r\n"
+        message = head.encode("latin-1") + b"\r\n" + (body or b"")
         connection = self._take()
+        source: _Source = connection
         try:
             connection.settimeout(timeout_s)
-            connection.sendall(head.encode("latin-1") + b"\r\n" + (body or b""))
-            status, fields, content, reusable = _receive(connection)
+            if admitted is not None:
+                source = _Hurried(connection, time.monotonic() + timeout_s)
+            _leave(connection, message, admitted)
+            status, fields, content, reusable = _receive(source)
         except BaseException:
             connection.close()
             raise
@@ -141,6 +165,30 @@ class Wire:
             raise
 
 
+def _leave(connection: socket.socket, message: bytes, admitted: Callable[[], bool] | None) -> None:
+    # Nothing may come between the question and the sending: a process can be frozen anywhere.
+    if admitted is not None and not admitted():
+        raise NotAdmitted
+    connection.sendall(message)
+
+
+class _Hurried:
+    """A connection whose reads together end at a deadline."""
+
+    __slots__ = ("_connection", "_deadline")
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def recv(self, size: int, /) -> bytes:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long")
+        self._connection.settimeout(left)
+        return self._connection.recv(size)
+
+
 def _readable(connection: socket.socket) -> bool:
     try:
         poll = select.poll()
@@ -150,7 +198,7 @@ def _readable(connection: socket.socket) -> bool:
         return True
 
 
-def _receive(connection: socket.socket) -> tuple[int, Headers, bytes, bool]:
+def _receive(connection: _Source) -> tuple[int, Headers, bytes, bool]:
     """Read one answer; also tells whether the connection can be used again."""
     buffer = bytearray()
     while True:
@@ -177,7 +225,7 @@ def _receive(connection: socket.socket) -> tuple[int, Headers, bytes, bool]:
     return status, Headers(fields), content, keep
 
 
-def _head(connection: socket.socket, buffer: bytearray) -> tuple[int, dict[str, str]]:
+def _head(connection: _Source, buffer: bytearray) -> tuple[int, dict[str, str]]:
     while (end := buffer.find(_END_OF_HEAD)) < 0:
         if len(buffer) > _HEAD_BYTES:
             raise WireError("the head of the answer is too long")
@@ -194,7 +242,7 @@ def _head(connection: socket.socket, buffer: bytearray) -> tuple[int, dict[str, 
     return int(rest[:3]), fields
 
 
-def _exactly(connection: socket.socket, buffer: bytearray, length: int) -> bytes:
+def _exactly(connection: _Source, buffer: bytearray, length: int) -> bytes:
     while len(buffer) < length:
         _more(connection, buffer)
     content = bytes(buffer[:length])
@@ -202,7 +250,7 @@ def _exactly(connection: socket.socket, buffer: bytearray, length: int) -> bytes
     return content
 
 
-def _chunks(connection: socket.socket, buffer: bytearray) -> bytes:
+def _chunks(connection: _Source, buffer: bytearray) -> bytes:
     parts: list[bytes] = []
     total = 0
     while True:
@@ -223,7 +271,7 @@ def _chunks(connection: socket.socket, buffer: bytearray) -> bytes:
             raise WireError("a chunk does not end where it said")
 
 
-def _line(connection: socket.socket, buffer: bytearray) -> bytes:
+def _line(connection: _Source, buffer: bytearray) -> bytes:
     while (end := buffer.find(b"\r\n")) < 0:
         if len(buffer) > _HEAD_BYTES:
             raise WireError("a line of the answer is too long")
@@ -233,7 +281,7 @@ def _line(connection: socket.socket, buffer: bytearray) -> bytes:
     return line
 
 
-def _until_close(connection: socket.socket, buffer: bytearray) -> bytes:
+def _until_close(connection: _Source, buffer: bytearray) -> bytes:
     with contextlib.suppress(WireError):
         while len(buffer) <= _BODY_BYTES:
             _more(connection, buffer)
@@ -242,7 +290,7 @@ def _until_close(connection: socket.socket, buffer: bytearray) -> bytes:
     return content
 
 
-def _more(connection: socket.socket, buffer: bytearray) -> None:
+def _more(connection: _Source, buffer: bytearray) -> None:
     received = connection.recv(_RECEIVE_BYTES)
     if not received:
         raise WireError("the connection was closed before the answer was complete")

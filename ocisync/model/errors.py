@@ -9,6 +9,7 @@ OcisyncError            1   something failed
 ├── Unavailable         7   network, timeouts, 429, 5xx: try again (transient)
 ├── ClusterRefused      8   the API server said no
 └── Interrupted       130   the user or a signal stopped us
+    └── LeaseLost     130   another agent may be the one that writes now
 """
 
 from __future__ import annotations
@@ -143,3 +144,9 @@ class Interrupted(OcisyncError):
 
     exit_code = ExitCode.INTERRUPTED
     default_reason = "Interrupted"
+
+
+class LeaseLost(Interrupted):
+    """This process may not write any more, or not now: no fault of what it was about to write."""
+
+    default_reason = "LeaseLost"
