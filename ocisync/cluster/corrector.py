@@ -61,6 +61,7 @@ class Job:
     judgement: Judgement | None
     changes: tuple[FieldChange, ...] | None
     seen_at: datetime
+    seen_s: float
     deletion: str
     audit: bool
     told: bytes
@@ -241,7 +242,7 @@ class Corrector:
             Action.FAILED: f"; correction failed: {detail}",
             Action.DELAYED: f"; {detail}",
         }[action]
-        return DriftReport(kind, job.rules.sync_id, job.object_id, shown, by, action, text)
+        return _report(job, kind, shown, by, action, text)
 
     def fight(self, job: Job, delay_s: float) -> DriftReport:
         """The report of an object that someone changes as often as we correct it."""
@@ -252,7 +253,24 @@ class Corrector:
         fields = ", ".join(change.path for change in changes) or "owned fields"
         text = describe(DriftKind.FIGHT, job.object_id, changes, by, detail=fields)
         text += f"; next correction in {delay_s:.0f} s"
-        return DriftReport(DriftKind.FIGHT, job.rules.sync_id, job.object_id, changes, by, Action.DELAYED, text)
+        return _report(job, DriftKind.FIGHT, changes, by, Action.DELAYED, text)
+
+
+def _report(
+    job: Job, kind: DriftKind, fields: tuple[FieldChange, ...], by: Attribution, action: Action, text: str
+) -> DriftReport:
+    return DriftReport(
+        kind=kind,
+        sync_id=job.rules.sync_id,
+        object=job.object_id,
+        fields=fields,
+        attribution=by,
+        action=action,
+        message=text,
+        mode=job.rules.mode,
+        place=job.desired.place,
+        seen_at=job.seen_at,
+    )
 
 
 def _wrote(job: Job, answer: Applied) -> bool:

@@ -47,7 +47,7 @@ from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, glimpse_of, see
 from ocisync.cluster.values import ABSENT, same_value, shown
 from ocisync.model.clock import format_rfc3339
 from ocisync.model.resource import JsonObject, ObjectId, labels_of
-from ocisync.model.spec import FIELD_MANAGER, PART_OF_LABEL
+from ocisync.model.spec import FIELD_MANAGER, PART_OF_LABEL, DriftMode
 
 # Parts of Kubernetes itself: what they fill in under /spec (a volume name, a node name) is how it works.
 _SYSTEM_MANAGERS: Final = frozenset(
@@ -99,6 +99,7 @@ class Action(StrEnum):
     REPORTED = "Reported"
     FAILED = "Failed"
     DELAYED = "Delayed"
+    ENDED = "Ended"  # what was reported and not corrected is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,14 @@ class Attribution:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """One thing that someone did to an object of ours, ready to be logged, counted and sent as an Event."""
+    """One thing that someone did to an object of ours, ready to be logged, counted, kept and sent as an Event.
+
+    Attributes:
+        mode: the sync's `drift.mode` at that time.
+        place: `file:line` of the object in the artifact.
+        seen_at: when we saw it; `attribution.time` is when it happened, if anything recorded that.
+        done_at: when it was corrected, after `latency_s` seconds by a clock that never goes back; None if it was not.
+    """
 
     kind: DriftKind
     sync_id: str
@@ -150,6 +158,11 @@ class DriftReport:
     attribution: Attribution
     action: Action
     message: str
+    mode: DriftMode = DriftMode.CORRECT
+    place: str = ""
+    seen_at: datetime | None = None
+    done_at: datetime | None = None
+    latency_s: float | None = None
 
     @property
     def paths(self) -> str:

@@ -10,10 +10,12 @@ from ocisync.cluster.correction import SyncRules
 from ocisync.cluster.corrector import mark
 from ocisync.cluster.drift import (
     Action,
+    Attribution,
     DriftKind,
     DriftReport,
     FieldChange,
     Judgement,
+    TimeSource,
     Verdict,
     attribute,
     describe,
@@ -23,9 +25,15 @@ from ocisync.cluster.fields import render
 from ocisync.cluster.leave import named
 from ocisync.cluster.memory import Seen
 from ocisync.cluster.records import Record, decoded
+from ocisync.model.clock import format_rfc3339
 from ocisync.model.resource import ObjectId
 from ocisync.model.spec import DriftMode, UnownedMode
 
+_OVER: Final = {
+    DriftKind.MODIFIED: "is as Git says again",
+    DriftKind.CLAIMED: "is claimed by nobody else any more",
+    DriftKind.UNMANAGED: "has no foreign fields under spec any more",
+}
 _NAMED: Final = 5
 _LISTED: Final = 20
 
@@ -53,14 +61,37 @@ def unmanaged(record: Record, rules: SyncRules, seen: Seen, now: datetime) -> Dr
     by = attribute(Judgement(Verdict.DRIFT, replace(seen, entries=entries), lost=paths), now)
     text = describe(DriftKind.UNMANAGED, record.desired.id, (), by, detail=", ".join(names[:_NAMED]))
     changes = tuple(FieldChange(name, "(absent)", "(set)", by.manager) for name in names[:_LISTED])
-    return DriftReport(DriftKind.UNMANAGED, rules.sync_id, record.desired.id, changes, by, Action.REPORTED, text)
+    return _report(DriftKind.UNMANAGED, rules, record, by, text, now, changes)
 
 
 def claimed(
-    object_id: ObjectId, rules: SyncRules, other: SyncRules | None, judgement: Judgement, now: datetime
+    record: Record, rules: SyncRules, other: SyncRules | None, judgement: Judgement, now: datetime
 ) -> DriftReport:
     """An object of ours carries another owner's label; `other` is that owner if it is a sync of this process."""
     by = attribute(judgement, now)
     owner = f"sync {other.name}" if other else judgement.claimant
-    text = describe(DriftKind.CLAIMED, object_id, (), by, detail=owner)
-    return DriftReport(DriftKind.CLAIMED, rules.sync_id, object_id, (), by, Action.REPORTED, f"{text}; left alone")
+    text = describe(DriftKind.CLAIMED, record.desired.id, (), by, detail=owner)
+    return _report(DriftKind.CLAIMED, rules, record, by, f"{text}; left alone", now)
+
+
+def ended(object_id: ObjectId, rules: SyncRules, kind: DriftKind, place: str, now: datetime) -> DriftReport:
+    """What was reported of an object and not corrected is over: someone put it back, or a pass applied it."""
+    by = Attribution("", "", "", format_rfc3339(now), TimeSource.SEEN)
+    what = _OVER[kind]
+    text = f"{object_id}: {what}, {by.when()}"
+    return DriftReport(kind, rules.sync_id, object_id, (), by, Action.ENDED, text, rules.mode, place, now)
+
+
+def _report(
+    kind: DriftKind,
+    rules: SyncRules,
+    record: Record,
+    by: Attribution,
+    text: str,
+    now: datetime,
+    fields: tuple[FieldChange, ...] = (),
+) -> DriftReport:
+    desired = record.desired
+    return DriftReport(
+        kind, rules.sync_id, desired.id, fields, by, Action.REPORTED, text, rules.mode, desired.place, now
+    )

@@ -13,6 +13,7 @@ from ocisync.cluster.drift import FieldChange, Judgement
 from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, health, progressing
 from ocisync.cluster.memory import Applied, Seen, seen_of
 from ocisync.cluster.normalise import Desired
+from ocisync.model.clock import Clock
 from ocisync.model.resource import JsonObject
 
 NOT_SEEN = progressing("waiting for its first status")
@@ -111,6 +112,7 @@ class Activity:
         "hold_until",
         "judgement",
         "seen_at",
+        "seen_s",
         "task",
     )
 
@@ -128,7 +130,12 @@ class Activity:
         self.changes: tuple[FieldChange, ...] | None = None
         self.deletion = ""
         self.seen_at: datetime | None = None
+        self.seen_s = now
         self.deferred: tuple[str, Seen] | None = None
+
+    def saw(self, clock: Clock) -> None:
+        """What waits was seen now."""
+        self.seen_at, self.seen_s = clock.now(), clock.monotonic()
 
     def idle(self, now: float, quiet_s: float) -> bool:
         """Whether it can be forgotten."""

@@ -354,9 +354,9 @@ MUTANTS = (
     ),
     _mutant(
         31, "pause-ignored", "a paused sync corrects nothing (when drift is seen, and when it is due)",
-        ("cluster/tracker.py", "        if rules.paused:\n            self", "        if False:\n            self"),
-        ("cluster/tracker.py", "        if rules is None or rules.paused:\n            self._dirty",
-         "        if rules is None:\n            self._dirty"),
+        ("cluster/judging.py", "        if rules.paused:\n            self", "        if False:\n            self"),
+        ("cluster/working.py", "        if rules is None or rules.paused:\n            kept.touched",
+         "        if rules is None:\n            kept.touched"),
     ),
     _mutant(
         31, "broken-lifts-distrust", "a policy that breaks does not lift a deny list",
