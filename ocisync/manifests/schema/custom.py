@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ocisync.kit.cel import Allowance
 from ocisync.kit.yamlio import Path
-from ocisync.manifests.celrules import Allowance
 from ocisync.manifests.rules import Rule
 from ocisync.manifests.schema import formats
 from ocisync.manifests.schema.nodes import Node, Problems, duplicates

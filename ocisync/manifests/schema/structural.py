@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ocisync.kit import cel
 from ocisync.manifests import celrules
 from ocisync.manifests.schema.problem import shown, type_name
 
@@ -138,8 +139,8 @@ class Preparation:
             raise DefinitionError(f"{where}.pattern is {type_name(text)}, not text")
         search = _python_search(text)
         # Repeats may keep Python busy for ever; the other engine is slower, and always done.
-        if search is None or celrules.is_risky(text):
-            search = celrules.matcher(text) or (search and self._in_short_values(search, text, where))
+        if search is None or cel.is_risky(text):
+            search = cel.matcher(text) or (search and self._in_short_values(search, text, where))
         if search is None:
             self._note(f"{where}.pattern {shown(text)} is in a dialect that is not understood here")
         return search
@@ -147,7 +148,7 @@ class Preparation:
     def _in_short_values(self, search: Callable[[str], bool], text: str, where: str) -> Callable[[str], bool]:
         self._note(
             f"{where}.pattern {shown(text)} is checked in values of up to {_SHORT_CHARS} characters only: "
-            f"{celrules.NO_LIBRARY}"
+            f"{cel.NO_LIBRARY}"
         )
         return lambda value: len(value) > _SHORT_CHARS or search(value)
 
@@ -159,7 +160,7 @@ class Preparation:
             if made.concerns_updates:
                 continue  # rules about a change say nothing about an object alone
             problem = made.problem()
-            if problem == celrules.NO_LIBRARY:
+            if problem == cel.NO_LIBRARY:
                 self._note(f"CEL rules are not checked: {problem}")  # once, however many there are
                 continue
             if problem:

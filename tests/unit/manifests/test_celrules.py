@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from ocisync.kit.cel import Allowance, is_risky
 from ocisync.manifests import celrules
-from ocisync.manifests.celrules import Allowance, CelRule, CelVerdict, is_risky
+from ocisync.manifests.celrules import CelRule, CelVerdict
 
 
 def judge(rule: str, value: Any, **more: str) -> CelVerdict:
