@@ -19,7 +19,7 @@ from ocisync.cluster.client import PARTIAL_METADATA_LIST, Cluster
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.execute import WORKERS, Executor, Known
 from ocisync.cluster.guard import Guard, Loss
-from ocisync.cluster.inventory import Entry, EntryState, InventoryStore, find_inventory
+from ocisync.cluster.inventory import Entry, EntryState, InventoryStore, Term, find_inventory
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Rejected, Target, prepare
 from ocisync.cluster.outcome import classify
@@ -101,6 +101,7 @@ class Engine:
         stop: ends running passes early.
         workers: objects applied at the same time.
         hook: called before each inventory write; tests kill the pass there.
+        term: of the lease that allows this process to write; None where there is no lease.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Engine:
         stop: StopToken,
         workers: int = WORKERS,
         hook: Callable[[str], None] | None = None,
+        term: Callable[[], Term | None] | None = None,
     ) -> None:
         self._cluster = cluster
         self._discovery = discovery
@@ -123,6 +125,7 @@ class Engine:
         self._stop = stop
         self._workers = workers
         self._hook = hook
+        self._term = term or _no_term
 
     def prepare(self, objects: Iterable[ManifestObject], target: Target) -> Prepared:
         """Normalise an artifact's objects for this cluster."""
@@ -199,7 +202,7 @@ class Engine:
             return ApplyReport(rejected, False, plan.hash, plan.held, kept=plan.kept, owned=len(store.entries))
         parent = Parent(self._cluster, self._discovery, target, self._version)
         mine = [one.id for one in plan.applies if one.options.apply is not ApplyMode.IGNORE]
-        store.claim(self._holder, settings.digest)
+        store.claim(self._holder, settings.digest, self._term())
         parent.widen([*store.entries, *mine])
         store.add(mine)
         known = _known(store.entries, plan)
@@ -255,7 +258,9 @@ class Engine:
         Raises:
             Unavailable, ClusterRefused: the server does not answer.
         """
-        inventory = store.entries
+        inventory, term = store.entries, self._term()
+        if term is not None and store.exists:
+            store.claim(self._holder, store.header.digest, term)
         pruner = self._pruner(target)
         observed = pruner.observe(tuple(inventory.values()), contents=not orphan)
         plan = make_plan(
@@ -409,4 +414,8 @@ def _webhooks(applies: Iterable[Desired]) -> frozenset[str]:
 
 
 def _nothing_remembered(_: ObjectId) -> Applied | None:
+    return None
+
+
+def _no_term() -> Term | None:
     return None

@@ -22,7 +22,7 @@ from typing import Any
 from ocisync.cluster.client import JSON, PARTIAL_METADATA_LIST, Cluster, Response, segment
 from ocisync.cluster.normalise import applyset_id
 from ocisync.cluster.outcome import classify
-from ocisync.model.errors import ClusterRefused, Unavailable
+from ocisync.model.errors import ClusterRefused, LeaseLost, Unavailable
 from ocisync.model.limits import INVENTORY_SHARD_BYTES
 from ocisync.model.resource import JsonObject, ObjectId
 
@@ -58,6 +58,20 @@ class Header:
     holder: str = ""
     transitions: int = 0
     digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One uninterrupted time in which one process holds the lease.
+
+    Attributes:
+        transitions: the lease's count of changes of holder when this term began.
+        lasts: asks the API server whether the lease still says so; an Unavailable passes through.
+    """
+
+    holder: str
+    transitions: int
+    lasts: Callable[[], bool]
 
 
 @dataclass
@@ -135,18 +149,38 @@ class InventoryStore:
             self._read(item)
         return self.entries
 
-    def claim(self, holder: str, digest: str) -> None:
+    def claim(self, holder: str, digest: str, term: Term | None = None) -> None:
         """Begin a pass: write our name into the header, based on the version we read.
+
+        With a `term` the header carries that term's number, and is swapped even when it says already what it should:
+        that is what tells a holder who slept that another one has been here.
 
         Raises:
             ClusterRefused: reason `InventoryConflict`: another agent wrote since we read.
+            LeaseLost: and the term is over.
         """
+        if term is not None:
+            self._claim_for(term, digest)
+            return
         changed = holder != self._header.holder
         header = Header(holder, self._header.transitions + changed, digest)
         if header == self._header and self._header_version:
             return
         self._hook("claim")
         self._write_header(header)
+
+    def _claim_for(self, term: Term, digest: str) -> None:
+        found = self._header
+        newer = found.transitions >= term.transitions and found.holder != term.holder
+        if self._header_version and (newer or found.transitions > term.transitions) and not term.lasts():
+            raise _over(self._sync, found.holder)
+        self._hook("claim")
+        try:
+            self._write_header(Header(term.holder, term.transitions, digest))
+        except ClusterRefused as error:
+            if error.reason == "InventoryConflict" and not term.lasts():
+                raise _over(self._sync, "") from error
+            raise
 
     def add(self, ids: Iterable[ObjectId]) -> None:
         """① Write down objects before they are applied. Known ones keep what is known of them.
@@ -367,6 +401,11 @@ def _edited(namespace: str, name: str, why: str) -> ClusterRefused:
         f"ConfigMap {namespace}/{name} is labelled as an inventory but was changed by someone else: {why}",
         hint="restore it from a backup, or delete it: the inventory is then rebuilt from the objects' labels",
     )
+
+
+def _over(sync: str, holder: str) -> LeaseLost:
+    who = f"{holder} holds" if holder else "somebody else holds"
+    return LeaseLost(f"{who} the inventory of {sync} by now: this agent's lease has ended")
 
 
 def _entry_bytes(id_: ObjectId) -> int:
