@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests.adapters
 import requests.utils
+import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -28,6 +30,9 @@ from ocisync.oci.endpoint import Endpoint, Reach, host_of, reach_of, reach_of_na
 
 HEAD_MAX_S = 90.0  # an answer's status and headers, however they trickle
 POOL_CONNECTIONS = 32  # one for each worker thread of the largest user, with room
+SEND_BYTES = 256 * 1024  # of a body in one piece; urllib3's own 16 KiB cost a system call and a lock each
+_PLAIN_PATH = re.compile(r"(?!.*/\.)/[A-Za-z0-9._~:=&?,;+@%/-]*", re.ASCII)  # nothing that anybody reads otherwise
+_NO_BODY_METHODS = frozenset({"GET", "HEAD"})
 
 
 class Guard:
@@ -71,6 +76,23 @@ class Guard:
         return f"a {reach.name.lower()} address, more private than the registry's own" if reach > own else ""
 
 
+class Got:
+    """An answer's head, its body unread: the few names of `requests.Response` that the transport uses."""
+
+    __slots__ = ("headers", "raw", "status_code", "url")
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse, url: str) -> None:
+        self.raw = raw
+        self.status_code = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+        self.url = url
+
+    def close(self) -> None:
+        """Give the connection back, or cut it if there is more to come."""
+        self.raw.close()
+        self.raw.release_conn()
+
+
 class GuardedAdapter(requests.adapters.HTTPAdapter):
     """A connection pool whose connections are judged by the guard and trust one more CA file."""
 
@@ -85,7 +107,8 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         self._known: ssl.SSLContext | None = None
         if self._ca_file is not None or self._client_cert is not None:
             self._context()  # what is wrong with a file that somebody named is said at once
-        super().init_poolmanager(connections, maxsize, block, **kwargs)
+        self._direct: dict[str, Any] = {}
+        super().init_poolmanager(connections, maxsize, block, blocksize=SEND_BYTES, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _pool_classes(self._guard, self._context)
 
     def _context(self) -> ssl.SSLContext:
@@ -93,6 +116,52 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
         if self._known is None:
             self._known = _tls_context(self._ca_file, self._client_cert)
         return self._known
+
+    def exchange(
+        self,
+        method: str,
+        root: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Any,
+        timeouts: tuple[float, float],
+    ) -> Got | None:
+        """Send one request to `root` (`scheme://host:port`) over the same connections as `send`, but without a proxy.
+
+        What `send` does around a request (parsing and joining addresses, cookies, guesses at encodings) takes longer
+        than the request itself. None if the path is not plain: then `send` says what it means.
+        """
+        if not _PLAIN_PATH.fullmatch(path):
+            return None
+        pool: Any = self._direct.get(root)
+        if pool is None or pool.pool is None:  # closed, by us or by more hosts than there are pools
+            prepared = requests.Request("GET", f"{root}/").prepare()
+            pool = self.get_connection_with_tls_context(prepared, True, proxies={}, cert=None)
+            self.cert_verify(pool, root, True, None)
+            self._direct[root] = pool
+        sent = dict(headers)
+        if body:
+            sent["Content-Length"] = str(len(body))
+        elif method not in _NO_BODY_METHODS:
+            sent["Content-Length"] = "0"
+        raw = pool.urlopen(
+            method,
+            path,
+            body=body or None,
+            headers=sent,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+            retries=self.max_retries,
+            timeout=urllib3.Timeout(connect=timeouts[0], read=timeouts[1]),
+        )
+        return Got(raw, root + path)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._direct.clear()
+        super().close()
 
     def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:
         """Require a valid certificate; whom to trust is in the context, which is loaded once and not per connection."""

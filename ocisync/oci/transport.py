@@ -28,7 +28,7 @@ from ocisync.model.errors import OcisyncError, Refused, Unavailable, UsageError
 from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
 from ocisync.model.values import dataclass
 from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
-from ocisync.oci.connections import Guard, GuardedAdapter, answer_within
+from ocisync.oci.connections import Got, Guard, GuardedAdapter, answer_within
 from ocisync.oci.credentials import CredentialSource
 from ocisync.oci.endpoint import Endpoint, joined, origin_of, proxy_for, proxy_problem
 from ocisync.oci.failures import Answer, quoted, registry_message
@@ -87,7 +87,7 @@ class BodyBroke(Exception):
 class OpenBody:
     """A good answer whose body is still to come."""
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response | Got) -> None:
         self._response = response
         self.status: int = response.status_code
 
@@ -135,6 +135,9 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             # An adapter of its own: the certificate is shown to the registry and to nobody else.
             adapter = GuardedAdapter(self._guard, options.ca_file, options.client_cert)
             self.session.mount(f"{endpoint.scheme}://{endpoint.host}/", adapter)
+        self._own = adapter
+        self._root = f"{endpoint.scheme}://{endpoint.host}"
+        self._headers = {str(name): str(value) for name, value in self.session.headers.items()}
 
     # -- for oras's own methods -------------------------------------------------------------------
 
@@ -204,13 +207,13 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             return got if isinstance(got, Answer) else self._read(got, call)
         try:
             if got.status_code == 206 or not partial:
-                _check_length({name.lower(): value for name, value in got.headers.items()}, call)
+                _check_length(_lower(got.headers), call)
         except Refused:
             got.close()
             raise
         return OpenBody(got)
 
-    def _logged_in(self, call: Call) -> requests.Response | Answer:
+    def _logged_in(self, call: Call) -> requests.Response | Got | Answer:
         """Send, logging in as needed; the answer's head, or the whole of one that wants another login."""
         for round_ in range(1, LOGIN_ROUNDS + 1):
             authorization = self.auth.header(call.scope, call.deadline)
@@ -227,7 +230,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         """Close idle connections."""
         self.session.close()
 
-    def _follow(self, call: Call, authorization: str) -> requests.Response:
+    def _follow(self, call: Call, authorization: str) -> requests.Response | Got:
         url, method = call.url, call.method
         for _ in range(MAX_REDIRECTS + 1):
             own = origin_of(url) == self.endpoint.origin
@@ -279,7 +282,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         headers: Mapping[str, str],
         body: bytes | Body | None,
         deadline: float | None,
-    ) -> requests.Response:
+    ) -> requests.Response | Got:
         """Send one request and return the answer's head.
 
         Raises:
@@ -297,23 +300,34 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         if left is not None:
             connect_s, read_s = min(connect_s, left), min(read_s, left)
         try:
-            request = self.session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
-            adapter = self.session.get_adapter(url)
-        except (ValueError, requests.exceptions.RequestException) as error:
-            raise OcisyncError(f"cannot request from {quoted(host)}: {quoted(str(error))}") from error
-        try:
-            # The adapter and not the session: the session reads redirects even when told not to follow them.
             with answer_within(left):
-                response: requests.Response = adapter.send(
-                    request,
-                    stream=True,
-                    timeout=(connect_s, read_s),
-                    verify=True,
-                    proxies={"http": proxy, "https": proxy} if proxy else {},
-                )
+                return self._dial(method, url, headers, body, proxy, (connect_s, read_s))
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # requests' own errors are OSErrors
             self._left(deadline, host)
             raise connection_failure(error, host, proxy, connect_s, read_s) from error
+
+    def _dial(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        proxy: str,
+        timeouts: tuple[float, float],
+    ) -> requests.Response | Got:
+        if not proxy and url.startswith(self._root):
+            merged = {**self._headers, **headers}
+            got = self._own.exchange(method, self._root, url[len(self._root) :], merged, body, timeouts)
+            if got is not None:
+                return got
+        try:
+            request = self.session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
+            adapter = self.session.get_adapter(url)
+        except (ValueError, requests.exceptions.RequestException) as error:
+            raise OcisyncError(f"cannot request from {quoted(urlsplit(url).netloc)}: {quoted(str(error))}") from error
+        proxies = {"http": proxy, "https": proxy} if proxy else {}
+        # The adapter and not the session: the session reads redirects even when told not to follow them.
+        response: requests.Response = adapter.send(request, stream=True, timeout=timeouts, verify=True, proxies=proxies)
         return response
 
     def _left(self, deadline: float | None, host: str) -> float | None:
@@ -329,9 +343,9 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             raise Unavailable(f"{host} did not answer within the time that was left for it", hint="try again later")
         return left
 
-    def _read(self, response: requests.Response, call: Call) -> Answer:
+    def _read(self, response: requests.Response | Got, call: Call) -> Answer:
         """Read an answer's body up to its limit and turn retried statuses into `Transient`."""
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = _lower(response.headers)
         good = 200 <= response.status_code < 300
         try:
             if call.method == "HEAD" or response.status_code == 204:
@@ -355,7 +369,7 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             )
         return answer
 
-    def _read_body(self, response: requests.Response, limit: int, call: Call, *, strict: bool) -> bytes:
+    def _read_body(self, response: requests.Response | Got, limit: int, call: Call, *, strict: bool) -> bytes:
         """Read up to `limit` bytes; more is refused (`strict`) or cut off."""
         what = call.what
         started = self.options.monotonic()
@@ -399,6 +413,11 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         what, deadline = f"getting a token from {host}", request.deadline
         call = Call(what, method, request.url, Scope(), limit=TOKEN_BYTES, deadline=deadline)
         return self._read(self._send(method, request.url, headers, request.form, deadline), call)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    """By names in lower case. What came several times is one value with commas; `items` would lose all but one."""
+    return {name.lower(): headers[name] for name in headers}
 
 
 def _silence_oras() -> None:

@@ -21,6 +21,7 @@ from ocisync.model.digest import sha256_digest
 from ocisync.model.errors import AccessDenied, OcisyncError, Refused, Unavailable
 from ocisync.model.ref import parse_reference
 from ocisync.oci.client import RegistryStore, open_store
+from ocisync.oci.connections import SEND_BYTES
 from ocisync.oci.credentials import Credential, StaticCredentials, parse_docker_config, parse_helper_answer
 from ocisync.oci.endpoint import endpoint_of
 from ocisync.sandbox.faults import Corrupt, Delay, Status
@@ -84,7 +85,7 @@ def test_an_upload_is_never_read_into_memory_whole(store: RegistryStore) -> None
     content = bytes(3_000_000)
     source = Watched(content)
     store.put_blob(described(content), source)
-    assert 0 < source.largest <= 64 * 1024
+    assert 0 < source.largest <= SEND_BYTES
 
 
 def test_tampered_content_is_refused(sandbox: Sandbox, store: RegistryStore) -> None:
