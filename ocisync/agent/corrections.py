@@ -16,7 +16,7 @@ from ocisync.cluster.correction import Corrected, Correction, CorrectionStatus, 
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.engine import Engine
 from ocisync.cluster.normalise import Target
-from ocisync.model.errors import OcisyncError, Unavailable
+from ocisync.model.errors import Interrupted, OcisyncError, Unavailable
 from ocisync.model.resource import JsonObject, ObjectId
 
 
@@ -70,6 +70,8 @@ class Corrections:
             )
             if result.applied is not None and result.applied.uid != before:
                 self._note(target, object_id, result.applied.uid)
+        except Interrupted:
+            raise  # also when the lease is lost: that says nothing about the object
         except OcisyncError as error:
             return Corrected(CorrectionStatus.FAILED, message=error.message)
         return corrected(result)

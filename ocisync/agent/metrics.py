@@ -21,18 +21,26 @@ _HELP: dict[str, tuple[str, str]] = {
     "ocisync_refused_total": ("counter", "Refusals as they became known, by reason."),
     "ocisync_trust_changes_total": ("counter", "Policies, keys and trusted roots that changed."),
     "ocisync_suspended": ("gauge", "1 if the sync is suspended, else 0."),
-    "ocisync_drift_total": ("counter", "Changes made outside GitOps, by kind and what was done."),
+    "ocisync_drift_total": ("counter", "Changes made outside GitOps, by kind, what was done, and class of manager."),
+    "ocisync_drift_correction_seconds": ("histogram", "From the moment a drift is seen to its correction."),
+    "ocisync_drift_open": ("gauge", "Recorded drift of a sync that is not corrected."),
+    "ocisync_drift_checks_total": ("counter", "No-op applies that settle what watches cannot show, by reason."),
+    "ocisync_drift_reowned_total": ("counter", "Fields of equal value that were owned again."),
+    "ocisync_drift_record_dropped_total": ("counter", "Entries of the drift record that could not be kept."),
     "ocisync_applied_total": ("counter", "Objects applied or deleted by passes, by action."),
     "ocisync_events_dropped_total": ("counter", "Kubernetes Events not sent: limits or errors."),
     "ocisync_queue_depth": ("gauge", "Syncs that are due and wait for a worker."),
     "ocisync_watches": ("gauge", "Kinds that are watched."),
     "ocisync_watch_problems": ("gauge", "Watches of owned kinds that do not run."),
+    "ocisync_leader": ("gauge", "1 if this process holds the lease and may write, else 0; absent without a lease."),
     "ocisync_trust_policies": ("gauge", "Trust policies, by whether they can be used."),
 }
 
 NAMES = tuple(sorted(_HELP))
 
 _Labels = tuple[tuple[str, str], ...]
+
+_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Metrics:
@@ -42,6 +50,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._values: dict[str, dict[_Labels, float]] = {name: {} for name in _HELP}
         self._sums: dict[tuple[str, _Labels], tuple[float, int]] = {}
+        self._buckets: dict[tuple[str, _Labels], list[int]] = {}
         self._late: list[Callable[[], None]] = []
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
@@ -62,6 +71,10 @@ class Metrics:
         with self._lock:
             total, number = self._sums.get(key, (0.0, 0))
             self._sums[key] = (total + seconds, number + 1)
+            if _HELP[name][0] == "histogram":
+                counts = self._buckets.setdefault(key, [0] * len(_BUCKETS_S))
+                for place, limit in enumerate(_BUCKETS_S):
+                    counts[place] += seconds <= limit
 
     def before_render(self, update: Callable[[], None]) -> None:
         """Call `update` before each rendering, to set gauges that are cheap to ask for."""
@@ -75,6 +88,7 @@ class Metrics:
                     del series[key]
             for name, key in [item for item in self._sums if ("sync", sync) in item[1]]:
                 del self._sums[name, key]
+                self._buckets.pop((name, key), None)
 
     def render(self) -> str:
         """The Prometheus text format, sorted."""
@@ -86,10 +100,18 @@ class Metrics:
                 rows = [f"{name}{_braces(key)} {_number(value)}" for key, value in sorted(self._values[name].items())]
                 for (owner, key), (total, number) in sorted(self._sums.items()):
                     if owner == name:
+                        rows += self._bucket_rows(name, key, number)
                         rows += [f"{name}_sum{_braces(key)} {total:.6f}", f"{name}_count{_braces(key)} {number}"]
                 if rows:
                     lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *rows]
         return "\n".join(lines) + "\n"
+
+    def _bucket_rows(self, name: str, key: _Labels, number: int) -> list[str]:
+        counts = self._buckets.get((name, key))
+        if counts is None:
+            return []
+        limits = [*((f"{limit:g}", count) for limit, count in zip(_BUCKETS_S, counts, strict=True)), ("+Inf", number)]
+        return [f"{name}_bucket{_braces((*key, ('le', limit)))} {count}" for limit, count in limits]
 
 
 def _braces(labels: _Labels) -> str:

@@ -2,13 +2,15 @@
 
     main thread            signals, supervision
     http                   /healthz /readyz /metrics
+    lease, lease-watch     only with a lease: gets and keeps it; nothing below starts before it is held
     events                 sends Kubernetes Events
     watch-*                syncs, policies, Secrets of the agent's namespace; one per owned kind, shared by all syncs
     drift-0 … drift-1      looks at, and corrects, what the watches found
     worker-0 … worker-N    passes over syncs; each starts 16 more while it applies
 
-Start: http → events → watches of syncs and policies → drift → workers. Stop: the reverse; running requests are
-finished, and nothing new is begun.
+Start: http → lease → events → watches of syncs and policies → drift → workers. Stop: the reverse; running requests are
+finished, nothing new is begun, and the lease is let go after the last write. A standby holds nothing but its look at
+the lease; it begins like an agent that has just started, with a full pass.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from types import FrameType
 
 from ocisync import __version__
 from ocisync.agent.corrections import Corrections
-from ocisync.agent.events import EventRecorder, Subject
+from ocisync.agent.events import EventRecorder, Note, Subject
 from ocisync.agent.finalizer import Finalizers
 from ocisync.agent.http import HttpServer
+from ocisync.agent.lease import LEASE_NAME, Lease, LeaseStore, Role
 from ocisync.agent.metrics import Metrics
 from ocisync.agent.queue import WorkQueue
 from ocisync.agent.registries import Registries
@@ -69,13 +72,20 @@ _M_ARENA_MAX = -8  # of malloc.h
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line chose. `http_address` empty: no HTTP. `cache_dir` None: no local copy on disk."""
+    """What the command line chose.
+
+    Attributes:
+        cache_dir: None: no local copy on disk.
+        http_address: empty: no HTTP.
+        identity: our name in the lease, for one process at a time; empty: the host's name.
+    """
 
     namespace: str
     cache_dir: Path | None
     http_address: str
     workers: int = 4
     environ: Mapping[str, str] | None = None
+    identity: str = ""
 
 
 class SystemClock:
@@ -91,16 +101,23 @@ class SystemClock:
 
 
 class Agent:
-    """All parts of one agent."""
+    """All parts of one agent.
 
-    def __init__(self, cluster: Cluster, options: Options, stop: StopToken) -> None:
+    With `lease_cluster`, a connection for the lease alone, it works only while it holds the lease; writes of `cluster`
+    must be fenced then.
+    """
+
+    def __init__(
+        self, cluster: Cluster, options: Options, stop: StopToken, lease_cluster: Cluster | None = None
+    ) -> None:
         self._cluster = cluster
         self._options = options
         self._stop = stop
         self._clock = SystemClock()
         self._rng = random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._host = socket.gethostname()
+        self._host = options.identity or socket.gethostname()
         self.metrics = Metrics()
+        self._lease = self._lease_of(lease_cluster) if lease_cluster is not None else None
         self._queue = WorkQueue()
         self._discovery = Discovery(cluster)
         self._engine = Engine(
@@ -110,6 +127,7 @@ class Agent:
             holder=self._host,
             version=__version__,
             stop=stop,
+            term=self._lease.term if self._lease is not None else None,
         )
         self._events = EventRecorder(cluster, self._clock, self.metrics, host=self._host)
         self._syncs = SyncTable(self._queue.add)
@@ -153,6 +171,19 @@ class Agent:
 
     # --- Parts ------------------------------------------------------------------------------------------------------
 
+    def _lease_of(self, cluster: Cluster) -> Lease:
+        fence = self._cluster.fence
+        if fence is None:
+            raise AssertionError("an agent with a lease needs fenced writes")
+        return Lease(
+            LeaseStore(cluster, self._options.namespace),
+            self._host,
+            fence,
+            now=self._clock.now,
+            rng=random.Random(self._rng.random()),  # noqa: S311 - jitter
+            told=self._role_changed,
+        )
+
     def _desk(self) -> Desk:
         return Desk(
             queue=self._queue,
@@ -191,6 +222,10 @@ class Agent:
             server = HttpServer(self._options.http_address, pages)
             _LOG.debug("http", port=server.port)
             groups.append(Group("http", [("http", server.run)], stop=server.stop))
+        if self._lease is not None:
+            lease, loops = self._lease, [("lease", self._lease.run), ("lease-watch", self._lease.listen)]
+            groups.append(Group("lease", loops, stop=lease.release))
+            groups.append(Group("leader", start=lambda: lease.wait_held(self._stop)))
         events_stop = StopToken()
         groups.append(
             Group(
@@ -266,15 +301,27 @@ class Agent:
             version = self._discovery.resource(object_id.group, object_id.kind).api_version
         return Subject(version, object_id.kind, object_id.namespace, object_id.name, applied.uid if applied else "")
 
+    def _role_changed(self, role: Role, why: str) -> None:
+        self.metrics.gauge("ocisync_leader", int(role is Role.LEADER))
+        if role is Role.LEADER:
+            lease = Subject("coordination.k8s.io/v1", "Lease", self._options.namespace, LEASE_NAME)
+            self._events.record(Note("@lease", lease, "LeaderElection", why))
+
     # --- HTTP -------------------------------------------------------------------------------------------------------
 
     def _healthz(self) -> tuple[int, str]:
         return (503, "stopping\n") if self._stop.stopped else (200, "ok\n")
 
     def _readyz(self) -> tuple[int, str]:
+        lease = self._lease
+        if lease is not None and lease.role is Role.STANDBY and not lease.problem:
+            # As controllers do: a standby that sees the lease is as ready as it can be, or no rollout would ever end.
+            return 200, f"standby: {lease.holder or 'nobody'} holds the lease\n"
+        unheld = f"lease: {lease.problem or lease.role}" if lease is not None and lease.role is not Role.LEADER else ""
         missing = [
             text
             for text, good in (
+                (unheld, not unheld),
                 (f"syncs: {self._syncs.trouble}", not self._syncs.trouble),
                 (f"policies: {self._trust.trouble or 'not listed yet'}", self._trust.listed),
             )
@@ -291,8 +338,8 @@ class Agent:
         self.metrics.gauge("ocisync_watch_problems", len(self._tracker.problems()))
 
 
-def run(cluster: Cluster, options: Options) -> int:
-    """Run an agent until SIGTERM or SIGINT; the exit code of the process."""
+def run(cluster: Cluster, options: Options, lease_cluster: Cluster | None = None) -> int:
+    """Run an agent until SIGTERM or SIGINT; the exit code of the process. `lease_cluster` as for `Agent`."""
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         # Each thread would get a heap of its own that never shrinks: dozens of them for a few busy seconds.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
@@ -303,7 +350,7 @@ def run(cluster: Cluster, options: Options) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    agent = Agent(cluster, options, stop)
+    agent = Agent(cluster, options, stop, lease_cluster)
     watchdog = threading.Thread(target=_watchdog, args=(stop,), name="watchdog", daemon=True)
     watchdog.start()
     return agent.run()

@@ -32,7 +32,7 @@ from ocisync.kit.log import logger
 from ocisync.kit.stop import StopToken
 from ocisync.model.artifact import VerdictReason
 from ocisync.model.clock import Clock
-from ocisync.model.errors import Interrupted, InvalidInput, OcisyncError
+from ocisync.model.errors import Interrupted, InvalidInput, LeaseLost, OcisyncError
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_VERSION, FINALIZER, SYNC_KIND, SelectorKind, SyncSpec, parse_sync
 
@@ -44,6 +44,7 @@ _SECONDS = re.compile(r"\b[0-9]+ s\b")
 _DIGEST_LOOK_S = 600.0
 _STATUS_RETRY_S = 2.0
 _RETRY_BASE_S, _RETRY_CAP_S = 5.0, 300.0
+_LEASE_LOOK_S = 2.0
 _BIG_PASS = 500  # objects; after such a pass its garbage is given back at once
 
 
@@ -140,6 +141,11 @@ class Workshop:
         started = self._desk.clock.monotonic()
         try:
             self._pass(key, seen, state)
+        except LeaseLost as error:
+            # No fault of the sync: if the lease comes back, so does its turn.
+            _LOG.info("a pass was stopped", sync=key, text=error.message)
+            self._desk.queue.add(key, after_s=_LEASE_LOOK_S)
+            return
         except Interrupted:
             return
         except OcisyncError as error:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import secrets
+import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ocisync import __version__
 from ocisync.kit import log
 from ocisync.model.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from ocisync.cluster.client import Cluster
+
+_IDENTITY = re.compile(r"[A-Za-z0-9._:/-]{1,253}")
 
 
 @click.command("agent")
@@ -42,6 +51,17 @@ from ocisync.model.errors import ExitCode, UsageError
     metavar="HOST:PORT|off",
     help="Where /healthz, /readyz and /metrics are served.",
 )
+@click.option(
+    "--leader-elect",
+    is_flag=True,
+    help="Work only while holding the Lease ocisync-agent of the namespace: for several replicas.",
+)
+@click.option(
+    "--identity",
+    envvar="OCISYNC_IDENTITY",
+    default="",
+    help="With --leader-elect: this process's name in the Lease; never the same for two at a time.  [default: random]",
+)
 @click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="Syncs worked on at once.")
 @click.option(
     "--log-level",
@@ -59,6 +79,8 @@ def command(
     namespace: str,
     cache_dir: Path | None,
     http_address: str,
+    leader_elect: bool,
+    identity: str,
     workers: int,
     log_level: str,
     log_format: str,
@@ -72,34 +94,49 @@ def command(
     Examples:
       ocisync agent --kubeconfig ~/.kube/config --cache-dir /var/cache/ocisync
       ocisync agent --http-address :8080 --log-level debug
+      ocisync agent --leader-elect --http-address :8080
       OCISYNC_NAMESPACE=gitops ocisync agent --http-address off --log-format text
 
     \b
     Exit codes:
-      0 stopped by a signal · 1 a part of it died (restart it) · 2 usage
+      0 stopped by a signal · 1 a part of it died, or its lease was lost (restart it) · 2 usage
     """
     log.configure(sys.stderr, level=getattr(logging, log_level.upper()), json_lines=log_format == "json")
     from ocisync.agent.run import Options, run
-    from ocisync.cluster import client
+    from ocisync.cluster.client import connect, in_cluster
+    from ocisync.cluster.fence import Fence
 
     if cache_dir is not None:
         _check_cache(cache_dir)
     user_agent = f"ocisync-agent/{__version__}"
-    if kubeconfig is None and not context and "KUBERNETES_SERVICE_HOST" in os.environ:
-        cluster = client.in_cluster(user_agent=user_agent, namespace=namespace, connections=128)
-    else:
-        cluster = client.connect(
-            str(kubeconfig) if kubeconfig else None, context or None, user_agent=user_agent, connections=128
-        )
+    if leader_elect:
+        identity = identity or f"{socket.gethostname()}_{secrets.token_hex(8)}"
+        if not _IDENTITY.fullmatch(identity):
+            raise UsageError(f"--identity {identity!r}: use letters, digits and ._:/- only, at most 253")
+        user_agent += f" ({identity})"  # who wrote what is in the API server's audit log
+
+    def cluster(**how: Any) -> Cluster:
+        if kubeconfig is None and not context and "KUBERNETES_SERVICE_HOST" in os.environ:
+            return in_cluster(user_agent=user_agent, namespace=namespace, **how)
+        return connect(str(kubeconfig) if kubeconfig else None, context or None, user_agent=user_agent, **how)
+
     options = Options(
         namespace=namespace,
         cache_dir=cache_dir,
         http_address="" if http_address == "off" else http_address,
         workers=workers,
         environ=dict(os.environ),
+        identity=identity if leader_elect else "",
     )
-    code = run(cluster, options)
+    fence = Fence() if leader_elect else None
+    lease = cluster(connections=2, sleep=_at_once) if leader_elect else None
+    code = run(cluster(connections=128, fence=fence), options, lease)
     return code if code == 0 else int(ExitCode.FAILED)
+
+
+def _at_once(_: float) -> bool:
+    """The lease has a rhythm of its own: its requests are not tried again by the connection."""
+    return True
 
 
 def _check_cache(directory: Path) -> None:

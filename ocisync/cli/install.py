@@ -48,6 +48,13 @@ def _accounts(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     "--cache-claim", default="", metavar="PVC", help="Keep the local copy of artifacts in this claim, across pods."
 )
 @click.option(
+    "--replicas",
+    type=click.IntRange(1, 5),
+    default=1,
+    show_default=True,
+    help="One works, the others stand by and take over when its lease ends.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning"]),
     default="info",
@@ -66,6 +73,7 @@ def command(
     no_secret_watch: bool,
     cluster_admin: bool,
     cache_claim: str,
+    replicas: int,
     log_level: str,
     crds_only: bool,
     apply_now: bool,
@@ -94,7 +102,7 @@ def command(
     access = Access(
         watch_kinds=watch_kinds, read_secrets=not no_secret_watch, impersonate=impersonate, cluster_admin=cluster_admin
     )
-    spec = Workload(image=image, namespace=namespace, log_level=log_level, cache_claim=cache_claim)
+    spec = Workload(image=image, namespace=namespace, log_level=log_level, cache_claim=cache_claim, replicas=replicas)
     objects = bundle.definitions() if crds_only else bundle.installation(spec, access)
     if not apply_now:
         from ocisync.kit import yamlio

@@ -20,4 +20,5 @@ def installation(spec: Workload, access: Access) -> list[JsonObject]:
         workload.namespace(spec.namespace),
         *rbac.objects(spec.namespace, access),
         workload.deployment(spec),
+        *([workload.disruption_budget(spec)] if spec.replicas > 1 else []),
     ]

@@ -121,7 +121,8 @@ def objects(agent_namespace: str, access: Access) -> list[JsonObject]:
     bookkeeping = [
         _rule([""], ["configmaps"], ["get", "list", "watch", "create", "update", "patch", "delete"]),
         _rule([""], ["secrets"], _READ),  # public keys of policies
-        _rule(["coordination.k8s.io"], ["leases"], ["get", "create", "update", "patch"]),
+        _rule(["coordination.k8s.io"], ["leases"], ["create"]),  # a right to create can't be bound to a name
+        _rule(["coordination.k8s.io"], ["leases"], ["get", "watch", "update"], [AGENT_NAME]),
     ]
     people = [
         _named("ClusterRole", "ocisync-policy-admin", rules=[_rule([API_GROUP], ["trustpolicies"], ["*"])]),

@@ -1,4 +1,7 @@
-"""The agent's Deployment: one replica, no root, read-only root file system, no capabilities."""
+"""The agent's Deployment: no root, read-only root file system, no capabilities; one replica works, others stand by.
+
+Also a single replica works under the lease: a node that was given up for dead may still run its pod.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ class Workload:
     namespace: str
     log_level: str = "info"
     cache_claim: str = ""
+    replicas: int = 1
 
 
 def _probe(path: str) -> JsonObject:
@@ -25,7 +29,7 @@ def _probe(path: str) -> JsonObject:
 
 
 def deployment(workload: Workload) -> JsonObject:
-    """The Deployment. `Recreate`: two agents at once would only race for the same writes."""
+    """The Deployment. `Recreate` for one replica: it releases the lease before its successor asks for it."""
     labels = {"app.kubernetes.io/name": "ocisync", "app.kubernetes.io/component": "agent"}
     cache: JsonObject = {"emptyDir": {"sizeLimit": "1Gi"}}
     if workload.cache_claim:
@@ -41,8 +45,15 @@ def deployment(workload: Workload) -> JsonObject:
             "/var/cache/ocisync",
             "--http-address",
             f":{HTTP_PORT}",
+            "--leader-elect",
         ],
-        "env": [{"name": "OCISYNC_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}],
+        "env": [
+            _from_pod("OCISYNC_NAMESPACE", "metadata.namespace"),
+            _from_pod("POD_NAME", "metadata.name"),
+            _from_pod("POD_UID", "metadata.uid"),
+            # One pod runs one agent at a time, so a restarted container need not wait for its own lease.
+            {"name": "OCISYNC_IDENTITY", "value": "$(POD_NAME)_$(POD_UID)"},
+        ],
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "livenessProbe": _probe("/healthz"),
         "readinessProbe": _probe("/readyz"),
@@ -59,8 +70,8 @@ def deployment(workload: Workload) -> JsonObject:
         "kind": "Deployment",
         "metadata": {"name": AGENT_NAME, "namespace": workload.namespace, "labels": labels},
         "spec": {
-            "replicas": 1,
-            "strategy": {"type": "Recreate"},
+            "replicas": workload.replicas,
+            "strategy": _strategy(workload.replicas),
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
@@ -75,11 +86,42 @@ def deployment(workload: Workload) -> JsonObject:
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     "nodeSelector": {"kubernetes.io/os": "linux"},
+                    **_apart(workload.replicas, labels),
                     "containers": [container],
                     "volumes": [{"name": "cache", **cache}, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
                 },
             },
         },
+    }
+
+
+def _from_pod(name: str, field: str) -> JsonObject:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}
+
+
+def _strategy(replicas: int) -> JsonObject:
+    if replicas == 1:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 1}}
+
+
+def _apart(replicas: int, labels: JsonObject) -> JsonObject:
+    """Replicas on nodes of their own where there are enough."""
+    if replicas == 1:
+        return {}
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}
+    preferred = [{"weight": 100, "podAffinityTerm": term}]
+    return {"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}}
+
+
+def disruption_budget(workload: Workload) -> JsonObject:
+    """Of several replicas, one stays when nodes are drained."""
+    labels = {"app.kubernetes.io/name": "ocisync", "app.kubernetes.io/component": "agent"}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": AGENT_NAME, "namespace": workload.namespace, "labels": labels},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
     }
 
 
