@@ -3,7 +3,7 @@
     main thread            signals, supervision
     http                   /healthz /readyz /metrics
     lease, lease-watch     only with a lease: gets and keeps it; nothing below starts before it is held
-    events                 sends Kubernetes Events
+    events, drift-record   send Kubernetes Events, keep the record of drift
     watch-*                syncs, policies, Secrets of the agent's namespace; one per owned kind, shared by all syncs
     drift-0 … drift-1      looks at, and corrects, what the watches found
     worker-0 … worker-N    passes over syncs; each starts 16 more while it applies
@@ -30,6 +30,7 @@ from types import FrameType
 
 from ocisync import __version__
 from ocisync.agent.corrections import Corrections
+from ocisync.agent.driftlog import DriftLog
 from ocisync.agent.events import EventRecorder, Note, Subject
 from ocisync.agent.finalizer import Finalizers
 from ocisync.agent.http import HttpServer
@@ -47,6 +48,7 @@ from ocisync.agent.worker import Desk, Workshop
 from ocisync.cluster.client import Cluster
 from ocisync.cluster.correction import Effects
 from ocisync.cluster.discovery import Discovery
+from ocisync.cluster.driftrecord import DriftRecords
 from ocisync.cluster.engine import Engine
 from ocisync.cluster.health import needs_object
 from ocisync.cluster.normalise import Target
@@ -132,9 +134,12 @@ class Agent:
         self._events = EventRecorder(cluster, self._clock, self.metrics, host=self._host)
         self._syncs = SyncTable(self._queue.add)
         self._trust = TrustBoard(cluster, options.namespace, self._policies_moved, self._clock, self.metrics)
+        self._drift_log = DriftLog(DriftRecords(cluster, options.namespace), self._clock, self.metrics)
         self._workshop = Workshop(self._desk())
         corrections = Corrections(cluster, self._discovery, self._engine, self._target_by_id)
-        reporter = Reporter(self._events.record, self.metrics, self._workshop.subject_of, self._object_subject)
+        reporter = Reporter(
+            self._events.record, self.metrics, self._workshop.subject_of, self._object_subject, self._drift_log.add
+        )
         effects = Effects(
             read=corrections.read,
             correct=corrections.correct,
@@ -193,6 +198,7 @@ class Agent:
             finalizers=Finalizers(self._cluster),
             metrics=self.metrics,
             record=self._events.record,
+            forget=self._drift_log.forget,
             clock=self._clock,
             rng=self._rng,
             stop=self._stop,
@@ -230,8 +236,11 @@ class Agent:
         groups.append(
             Group(
                 "events",
-                [("events", lambda: self._events.run(events_stop))],
-                stop=_both(events_stop.stop, self._events.wake),
+                [
+                    ("events", lambda: self._events.run(events_stop)),
+                    ("drift-record", lambda: self._drift_log.run(events_stop)),
+                ],
+                stop=_all(events_stop.stop, self._events.wake, self._drift_log.wake),
             )
         )
         watched: list[tuple[GroupKind, str, WatchHandler, bool]] = [
@@ -336,6 +345,10 @@ class Agent:
         self.metrics.gauge("ocisync_queue_depth", self._queue.depth())
         self.metrics.gauge("ocisync_watches", len(self._watches.kinds()))
         self.metrics.gauge("ocisync_watch_problems", len(self._tracker.problems()))
+        counters = self._tracker.counters
+        self.metrics.gauge("ocisync_drift_checks_total", counters.suspects, reason="Suspect")
+        self.metrics.gauge("ocisync_drift_checks_total", counters.audits, reason="Audit")
+        self.metrics.gauge("ocisync_drift_reowned_total", counters.reowned)
 
 
 def run(cluster: Cluster, options: Options, lease_cluster: Cluster | None = None) -> int:
@@ -365,10 +378,10 @@ def _watchdog(stop: StopToken) -> None:
     signal.raise_signal(signal.SIGKILL)
 
 
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+def _all(*calls: Callable[[], None]) -> Callable[[], None]:
     def call() -> None:
-        first()
-        second()
+        for one in calls:
+            one()
 
     return call
 

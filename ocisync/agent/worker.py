@@ -80,6 +80,7 @@ class Desk:
     finalizers: Finalizers
     metrics: Metrics
     record: Any  # Callable[[Note], None]; a plain attribute, as dataclass fields bind no functions
+    forget: Any  # Callable[[str], None]: told of each sync that is gone
     clock: Clock
     rng: random.Random
     stop: StopToken
@@ -222,6 +223,7 @@ class Workshop:
         if state is not None:
             _LOG.info("sync is gone", sync=key)
         self._desk.metrics.forget(key)
+        self._desk.forget(key)
 
     def _state(self, key: str, seen: Seen) -> State:
         uid = str((seen.obj.get("metadata") or {}).get("uid") or "")

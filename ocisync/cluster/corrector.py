@@ -39,7 +39,7 @@ from ocisync.cluster.fields import render
 from ocisync.cluster.memory import NO_GENERATION, Applied
 from ocisync.cluster.normalise import Desired
 from ocisync.cluster.records import Task, decoded
-from ocisync.model.errors import OcisyncError
+from ocisync.model.errors import Interrupted, OcisyncError
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import DriftMode
 
@@ -124,6 +124,8 @@ class Corrector:
             if job.task is Task.CHECK:
                 return self._check(job)
             return self._correct(job)
+        except Interrupted:
+            return Result(retry=True)  # the process stops or is no longer the one that may write: no news of the object
         except OcisyncError as error:
             if job.task is Task.LOOK:
                 return Result(retry=True)

@@ -64,6 +64,17 @@ class Judging:
         if rules is not None:
             self._kept.tell(findings.ended(object_id, rules, kind, record.desired.place, self._kept.clock.now()))
 
+    def told_ended(self, object_id: ObjectId, record: Record) -> None:
+        """A pass has applied the object: whatever was told of it without being corrected is over."""
+        if record.told:
+            self.ended(object_id, record, DriftKind.CLAIMED if record.claimant else DriftKind.MODIFIED)
+
+    def all_ended(self, object_id: ObjectId, record: Record) -> None:
+        """The object is nobody's business any more."""
+        self.told_ended(object_id, record)
+        if record.foreign:
+            self.ended(object_id, record, DriftKind.UNMANAGED)
+
     def missing(self, object_id: ObjectId, record: Record) -> None:
         """A complete list did not show it."""
         record.health = NOT_FOUND

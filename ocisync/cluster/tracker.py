@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ocisync.cluster.correction import Counters, Effects, Limits, SyncRules
-from ocisync.cluster.drift import DriftKind, Judgement, Verdict
+from ocisync.cluster.drift import Judgement, Verdict
 from ocisync.cluster.health import CURRENT, Health, Rollup, progressing, rollup
 from ocisync.cluster.judging import Judging
 from ocisync.cluster.kept import Kept
@@ -127,8 +127,7 @@ class Tracker:
             for object_id in wanted:
                 record = self._kept.table.get(object_id)
                 if record is not None and record.sync_id == sync_id:
-                    if record.told or record.foreign:
-                        self._judging.ended(object_id, record, DriftKind.MODIFIED)
+                    self._judging.all_ended(object_id, record)
                     self._kept.drop(object_id)
             self._kept.lock.wait_for(lambda: not self._kept.tasks.busy(wanted), _BUSY_S)
 
@@ -278,9 +277,7 @@ class Tracker:
                     self._working.healed(record, activity)
                     record.told = b""  # that report says what became of it
                 activity.task = Task.NONE
-            if record.told:
-                kind = DriftKind.CLAIMED if record.claimant else DriftKind.MODIFIED
-                self._judging.ended(object_id, record, kind)
+            self._judging.told_ended(object_id, record)
             record.desired = desired
             record.applied = applied
         record.shown = kept.rounds.get(GroupKind(object_id.group, object_id.kind), 0)

@@ -66,5 +66,7 @@ JSON_DEPTH = 64
 
 # Kubernetes answers.
 STATUS_MESSAGE_BYTES = 256
+DRIFT_RECORD_BYTES = 64 * KIB  # of one sync; an object of the API server may have 1.5 MiB
+DRIFT_RECORD_ENTRIES = 200
 FAILURES_COUNT = 20
 INVENTORY_SHARD_BYTES = 100 * KIB

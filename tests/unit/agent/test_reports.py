@@ -21,9 +21,11 @@ def report(kind: DriftKind = DriftKind.MODIFIED, action: Action = Action.CORRECT
 def told(item: DriftReport, *, known: bool = True) -> tuple[list[Note], Metrics]:
     notes: list[Note] = []
     metrics = Metrics()
+    kept: list[tuple[str, DriftReport]] = []
     sync = ("apps/shop", SYNC) if known else None
     subject = Subject("apps/v1", "Deployment", "shop", "web", "u-2")
-    Reporter(notes.append, metrics, lambda _: sync, lambda *_: subject).report(item)
+    Reporter(notes.append, metrics, lambda _: sync, lambda *_: subject, lambda *told: kept.append(told)).report(item)
+    assert kept == ([("apps/shop", item)] if known else [])
     return notes, metrics
 
 
@@ -31,7 +33,8 @@ def test_a_drift_is_told_once_on_the_object_and_once_on_the_sync() -> None:
     notes, metrics = told(report())
     assert [note.subject.kind for note in notes] == ["Deployment", "ArtifactSync"]
     assert {note.reason for note in notes} == {"DriftCorrected"} and {note.sync for note in notes} == {"apps/shop"}
-    assert 'ocisync_drift_total{action="Corrected",kind="Modified",sync="apps/shop"} 1' in metrics.render()
+    labels = 'action="Corrected",kind="Modified",manager_class="kubectl",sync="apps/shop"'
+    assert f"ocisync_drift_total{{{labels}}} 1" in metrics.render()
 
 
 @pytest.mark.parametrize(
