@@ -9,15 +9,15 @@ and writes nothing; it is also how an agent learns after a start what it needs t
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from ocisync.cluster.apply import Action, Applier, ObjectResult
 from ocisync.cluster.client import PARTIAL_METADATA_LIST, Cluster
 from ocisync.cluster.discovery import Discovery
-from ocisync.cluster.execute import WORKERS, Executor, Known
+from ocisync.cluster.execute import WORKERS, Conduct, Executor, Known
 from ocisync.cluster.guard import Guard, Loss
 from ocisync.cluster.inventory import Entry, EntryState, InventoryStore, Term, find_inventory
 from ocisync.cluster.memory import Applied
@@ -62,6 +62,8 @@ class ApplyReport:
         ending: deleted objects that a finalizer still holds.
         held: why nothing was done; approve `plan_hash` to let it happen.
         owned: size of the inventory afterwards.
+        gated: why later waves were not begun; empty if nothing waits for health.
+        superseded: the pass only waited, and ended because something newer is to be applied.
     """
 
     results: tuple[ObjectResult, ...]
@@ -72,6 +74,8 @@ class ApplyReport:
     kept: tuple[Kept, ...] = ()
     ending: tuple[ObjectId, ...] = ()
     owned: int = 0
+    gated: str = ""
+    superseded: bool = False
 
     @property
     def prune_held(self) -> tuple[Kept, ...]:
@@ -87,6 +91,22 @@ class ApplyReport:
     def counts(self) -> Mapping[Action, int]:
         """How many objects met which end."""
         return Counter(result.action for result in self.results)
+
+
+class Owned(Protocol):
+    """What a sync owns: an `InventoryStore`, or what `Engine.recorded` says of one."""
+
+    @property
+    def entries(self) -> Mapping[ObjectId, Entry]:
+        """By object."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An inventory as a preview sees it: nothing can be written to it."""
+
+    entries: Mapping[ObjectId, Entry]
 
 
 class Engine:
@@ -142,19 +162,35 @@ class Engine:
         Raises:
             Unavailable, ClusterRefused: it cannot be read or written.
         """
-        store = InventoryStore(
+        store = self._store(target)
+        store.load()
+        if not store.exists:
+            self._rebuild(store, target)
+        return store
+
+    def _store(self, target: Target) -> InventoryStore:
+        return InventoryStore(
             self._cluster,
             self._agent_namespace,
             sync_namespace=target.sync_namespace,
             sync_name=target.sync_name,
             hook=self._hook,
         )
-        store.load()
-        if not store.exists:
-            self._rebuild(store, target)
-        return store
 
-    def plan(self, prepared: Prepared, target: Target, store: InventoryStore, settings: Settings) -> Plan:
+    def recorded(self, target: Target) -> Recorded:
+        """What the inventory holds; if it is lost, what it would hold once rebuilt. Nothing is written.
+
+        Raises:
+            Unavailable, ClusterRefused: it cannot be read.
+        """
+        store = self._store(target)
+        store.load()
+        if store.exists:
+            return Recorded(store.entries)
+        found = self._found(target)
+        return Recorded({id_: Entry(id_, uid, EntryState.UNPROVEN) for id_, uid in found.items()})
+
+    def plan(self, prepared: Prepared, target: Target, store: Owned, settings: Settings) -> Plan:
         """Read what is needed and decide; nothing is written.
 
         Raises:
@@ -187,12 +223,14 @@ class Engine:
         on_applied: Callable[[ObjectId, Applied], None] | None = None,
         on_deleting: Callable[[tuple[ObjectId, ...]], None] | None = None,
         previous: Callable[[ObjectId], Applied | None] | None = None,
+        conduct: Conduct | None = None,
     ) -> ApplyReport:
         """Do what the plan says.
 
         `on_applied` is called from worker threads as soon as an object was applied, `on_deleting` once before anything
-        is deleted, so that nobody creates it again; `previous` tells what an earlier apply left. A failure of one
-        object is in the report; an inventory that cannot be written ends the pass.
+        is deleted, so that nobody creates it again; `previous` tells what an earlier apply left; `conduct` which
+        objects are not to be tried now. A failure of one object is in the report; an inventory that cannot be written
+        ends the pass.
 
         Raises:
             Unavailable, ClusterRefused: the inventory or the parent could not be written.
@@ -206,7 +244,9 @@ class Engine:
         parent.widen([*store.entries, *mine])
         store.add(mine)
         known = _known(store.entries, plan)
-        results, uids = self._apply(plan, target, settings, known, on_applied, previous)
+        executor = self._executor(plan, target, settings, known, on_applied, previous, conduct)
+        results = executor.run(plan.applies, prepared.rejected)
+        uids = {result.id: result.applied.uid for result in results if result.applied is not None}
         self._disown(plan, known, uids)
         store.record(uids)
         results = (*results, *rejected)
@@ -232,6 +272,8 @@ class Engine:
             kept=plan.kept,
             ending=(*plan.ending, *pending),
             owned=len(owned),
+            gated=executor.gated,
+            superseded=executor.superseded,
         )
 
     def apply_one(
@@ -283,7 +325,7 @@ class Engine:
             store.destroy()
         return ApplyReport(results, not failures, plan.hash, kept=plan.kept, ending=ending, owned=len(store.entries))
 
-    def _apply(
+    def _executor(
         self,
         plan: Plan,
         target: Target,
@@ -291,16 +333,10 @@ class Engine:
         known: Mapping[ObjectId, Known],
         on_applied: Callable[[ObjectId, Applied], None] | None,
         previous: Callable[[ObjectId], Applied | None] | None,
-    ) -> tuple[tuple[ObjectResult, ...], dict[ObjectId, str]]:
-        uids: dict[ObjectId, str] = {}
-        lock = threading.Lock()
-
+        conduct: Conduct | None,
+    ) -> Executor:
         def on_result(result: ObjectResult) -> None:
-            if result.applied is None:
-                return
-            with lock:
-                uids[result.id] = result.applied.uid
-            if on_applied is not None:
+            if result.applied is not None and on_applied is not None:
                 on_applied(result.id, result.applied)
 
         applier = Applier(
@@ -311,17 +347,17 @@ class Engine:
             webhooks=_webhooks(plan.applies),
             sleep=self._stop.wait,
         )
-        executor = Executor(
+        return Executor(
             applier,
             self._cluster,
             self._discovery,
             known=known,
             on_result=on_result,
             previous=previous or _nothing_remembered,
+            conduct=conduct,
             stop=self._stop,
             workers=self._workers,
         )
-        return executor.run(plan.applies), uids
 
     def _disown(self, plan: Plan, known: Mapping[ObjectId, Known], uids: Mapping[ObjectId, str]) -> None:
         """Take adopted objects out of their former owner's inventory: it would force its own fields on them again."""
@@ -352,6 +388,12 @@ class Engine:
         )
 
     def _rebuild(self, store: InventoryStore, target: Target) -> None:
+        found = self._found(target)
+        if found:
+            store.claim(self._holder, "")
+            store.adopt_found(found)
+
+    def _found(self, target: Target) -> dict[ObjectId, str]:
         """Find the members of a sync whose inventory is lost: its parent still names their kinds."""
         live = Parent(self._cluster, self._discovery, target, self._version).read()
         kinds = recorded(live)[0] if live is not None else frozenset()
@@ -359,9 +401,7 @@ class Engine:
         for group_kind in sorted(kinds):
             kind, _, group = group_kind.partition(".")
             found.update(self._members(group, kind, target))
-        if found:
-            store.claim(self._holder, "")
-            store.adopt_found(found)
+        return found
 
     def _members(self, group: str, kind: str, target: Target) -> dict[ObjectId, str]:
         resource = self._discovery.find(group, kind)

@@ -190,13 +190,14 @@ def lookup(obj: Any, path: Path) -> Any:
     """The value at `path` in an object; `MISSING` if there is none."""
     value = obj
     for segment in path:
-        value = _step(value, segment)
+        value = step(value, segment)
         if value is MISSING:
             return MISSING
     return value
 
 
-def _step(value: Any, segment: str) -> Any:
+def step(value: Any, segment: str) -> Any:
+    """The value one segment further; `MISSING` if there is none."""
     sort, _, text = segment.partition(":")
     if sort == "f":
         return value.get(text, MISSING) if isinstance(value, dict) else MISSING
@@ -240,7 +241,7 @@ def without(obj: JsonObject, paths: Iterable[Path]) -> JsonObject:
 
 def lookup_index(items: Sequence[Any], segment: str) -> int:
     """The position in a list of the item that a segment names; -1 if it is not there."""
-    item = _step(items, segment)
+    item = step(items, segment)
     return next((index for index, other in enumerate(items) if other is item), -1)
 
 
@@ -259,7 +260,7 @@ def matches_pointer(path: Path, pointer: str, obj: Any = None) -> bool:
     for part, segment in zip(parts, path, strict=False):
         if part != "*" and not _names(part, segment, value):
             return False
-        value = _step(value, segment) if value is not None else None
+        value = step(value, segment) if value is not None else None
         value = None if value is MISSING else value
     return True
 

@@ -198,19 +198,23 @@ def shown(change: ObjectChange) -> tuple[FieldChange, ...]:
     """The fields of a changed object with everything hidden that must not be seen."""
     secret = change.object.id.kind == "Secret" and not change.object.id.group
     return tuple(
-        replace(field, old=_hide(field.old, field.path, secret), new=_hide(field.new, field.path, secret))
+        replace(
+            field, old=hidden(field.old, field.path, secret=secret), new=hidden(field.new, field.path, secret=secret)
+        )
         for field in change.fields
     )
 
 
-def _hide(value: Any, path: FieldPath, secret: bool) -> Any:
+def hidden(value: Any, path: FieldPath, *, secret: bool) -> Any:
+    """A value with everything hidden that must not be seen: below `path` of a Secret, or of another object."""
     if value is None:
         return None
     if isinstance(value, dict):
-        return {name: _hide(item, (*path, name), secret) for name, item in value.items()}
+        return {name: hidden(item, (*path, name), secret=secret) for name, item in value.items()}
     if isinstance(value, list):
         return [
-            item if isinstance(item, Item) else _hide(item, (*path, index), secret) for index, item in enumerate(value)
+            item if isinstance(item, Item) else hidden(item, (*path, index), secret=secret)
+            for index, item in enumerate(value)
         ]
     return HIDDEN if _is_hidden(path, secret) else value
 

@@ -62,6 +62,7 @@ class EngineDriver:
         hook: Callable[[str], None] | None = None,
         on_applied: Callable[[ObjectId, Applied], None] | None = None,
         on_deleting: Callable[[tuple[ObjectId, ...]], None] | None = None,
+        previous: Callable[[ObjectId], Applied | None] | None = None,
         **settings: Any,
     ) -> ApplyReport:
         """One full pass over these objects."""
@@ -71,8 +72,9 @@ class EngineDriver:
         store = engine.inventory(self.target)
         plan = engine.plan(prepared, self.target, store, chosen)
         return engine.execute(
-            plan, prepared, self.target, store, chosen, on_applied=on_applied, on_deleting=on_deleting
-        )
+            plan, prepared, self.target, store, chosen,
+            on_applied=on_applied, on_deleting=on_deleting, previous=previous,
+        )  # fmt: skip
 
     def owned(self) -> list[str]:
         """Names in the inventory, as the cluster has it."""

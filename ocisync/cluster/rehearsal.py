@@ -1,0 +1,91 @@
+"""A door to the API server through which nothing can be written: every write is sent as a dry run.
+
+The engine's own steps run behind it as they are, so a preview takes the same decisions as the real pass. Objects come
+whole where the engine needs metadata only, and the last one that was read and the last answer to a write are kept: a
+preview shows the difference between them. Use one for each object; it is not thread-safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+
+from ocisync.cluster.client import JSON, PARTIAL_METADATA, Cluster, Response
+from ocisync.model.resource import JsonObject
+
+_DRY_RUN = ("dryRun", "All")
+
+
+class Rehearsal(Cluster):
+    """Reads as `cluster` does; writes nothing.
+
+    Attributes:
+        read: the object that was read last.
+        answer: what the last write would have left; None if it was refused.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._real = cluster
+        self.read: JsonObject | None = None
+        self.answer: JsonObject | None = None
+
+    @property
+    def host(self) -> str:
+        """The server's URL, for messages."""
+        return self._real.host
+
+    @property
+    def default_namespace(self) -> str:
+        """The namespace of the kubeconfig context or of the pod."""
+        return self._real.default_namespace
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        content_type: str = "",
+        accept: str = JSON,
+        timeout_s: float = 0.0,
+        as_user: str = "",
+    ) -> Response:
+        """One request; whatever is no GET is made a dry run.
+
+        Raises:
+            Unavailable: no answer came within the retries.
+        """
+        reading = method == "GET"
+        if method == "DELETE":
+            options = json.loads(body) if body else {}
+            body, content_type = json.dumps({**options, "dryRun": ["All"]}).encode(), JSON
+        elif not reading and _DRY_RUN not in query:
+            query = (*query, _DRY_RUN)
+        response = self._real.request(
+            method,
+            path,
+            query=query,
+            body=body,
+            content_type=content_type,
+            accept=JSON if accept == PARTIAL_METADATA else accept,
+            timeout_s=timeout_s,
+            as_user=as_user,
+        )
+        if reading:
+            self.read = _object(response)
+        else:
+            self.answer = _object(response)
+        return response
+
+    def close(self) -> None:
+        """The real connections belong to somebody else."""
+
+
+def _object(response: Response) -> JsonObject | None:
+    found = None
+    if response.status < 300:
+        with contextlib.suppress(ValueError):
+            found = json.loads(response.body)
+    return found if isinstance(found, dict) else None
