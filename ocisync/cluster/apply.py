@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -22,9 +22,18 @@ from ocisync.cluster import ownership
 from ocisync.cluster.client import APPLY_PATCH, JSON, JSON_PATCH, PARTIAL_METADATA, Cluster, Response
 from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.cluster.leave import yielded
-from ocisync.cluster.memory import Applied, applied_of
+from ocisync.cluster.memory import NO_GENERATION, Applied, applied_of
 from ocisync.cluster.normalise import ApplyMode, Desired, Target, canonical_json
-from ocisync.cluster.outcome import ApiFailure, ErrorClass, classify, failed, is_webhook_failure, unreachable
+from ocisync.cluster.outcome import (
+    ApiFailure,
+    ErrorClass,
+    classify,
+    failed,
+    is_webhook_failure,
+    unknown_kind,
+    unreachable,
+    with_advice,
+)
 from ocisync.cluster.ownership import Claim
 from ocisync.model.clock import parse_rfc3339
 from ocisync.model.errors import ClusterRefused, Unavailable
@@ -334,7 +343,8 @@ class Applier:
         gvk = desired.gvk
         resource = self._discovery.find(gvk.group, gvk.kind, gvk.version)
         if resource is None:
-            message = f"the server does not know {gvk.kind} ({gvk.api_version}): its definition is missing"
+            other = self._discovery.find(gvk.group, gvk.kind)
+            message = unknown_kind(f"{gvk.kind} ({gvk.api_version})", other.api_version if other else "")
             raise _Refusal(failed(ErrorClass.WAITING, "NoKind", message))
         return resource
 
@@ -346,10 +356,11 @@ class Applier:
 
     def _explained(self, failure: ApiFailure) -> ApiFailure:
         webhook = is_webhook_failure(failure)
-        if webhook and webhook in self._webhooks:
-            message = f"{failure.message} (this webhook is in this artifact)"
-            return failed(failure.error_class, "WebhookUnavailable", message)
-        return failure
+        if not webhook:
+            return failure
+        whose = "it is in this artifact" if webhook in self._webhooks else "it is not in this artifact"
+        message = with_advice(failure.message, f"see to that webhook: {whose}")
+        return replace(failure, reason="WebhookUnavailable", message=message)
 
 
 def _terminating() -> ApiFailure:
@@ -377,15 +388,25 @@ def _yielding(desired: Desired, live: JsonObject) -> bytes:
 
 def _action(applied: Applied, previous: Applied | None, headers: Mapping[str, str]) -> Action:
     """Tell a no-op from a change: the server moves our entry's time only when the apply changed something."""
-    if previous is not None and previous.uid == applied.uid:
-        same = previous.resource_version == applied.resource_version
-        if same or previous.entry_time == applied.entry_time:
-            return Action.UNCHANGED
+    known = previous if previous is not None and previous.uid == applied.uid else None
+    if known is not None and known.resource_version == applied.resource_version:
+        return Action.UNCHANGED
+    if known is not None and known.entry_time == applied.entry_time and not _changed_within(known, applied):
+        return Action.UNCHANGED
     changed_at = _entry_time(applied.entry_time)
     answered_at = _http_date(headers.get("Date", ""))
     if changed_at is None or answered_at is None:
         return Action.CONFIGURED
     return Action.UNCHANGED if (answered_at - changed_at).total_seconds() > _CLOCK_GRAIN_S else Action.CONFIGURED
+
+
+def _changed_within(known: Applied, applied: Applied) -> bool:
+    """Whether the version moved by us, although our entry's time, which has whole seconds, stands still."""
+    if known.owned_digest != applied.owned_digest:
+        return True
+    if applied.generation != NO_GENERATION:
+        return known.generation != applied.generation
+    return known.others_digest == applied.others_digest
 
 
 # Both have whole seconds: thousands of answers share a handful of texts.

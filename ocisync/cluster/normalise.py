@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from ocisync.cluster.leave import REPLICAS_POINTER, ignored_pointers
-from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed
+from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed, unknown_kind
 from ocisync.model.resource import Gvk, JsonObject, ManifestObject, ObjectId
 from ocisync.model.spec import (
     ADOPT,
@@ -125,11 +125,13 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An object that cannot be applied as it is written."""
+    """An object that cannot be applied as it is written. Whatever needs it waits for it all the same."""
 
     id: ObjectId
     place: str
     failure: ApiFailure
+    options: ObjectOptions = _DEFAULT_OPTIONS
+    defines: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +173,16 @@ def prepare(
         scope = scopes[kind] if kind in scopes else namespaced(*kind)
         if scope is None:
             unknown.add(kind)
-            message = f"the server does not know {obj.gvk.kind} ({obj.gvk.api_version}): its definition is missing"
-            rejected.append(Rejected(obj.id, obj.place, failed(ErrorClass.WAITING, "NoKind", message)))
+            message = unknown_kind(f"{obj.gvk.kind} ({obj.gvk.api_version})")
+            rejected.append(_rejected(obj, obj.id, failed(ErrorClass.WAITING, "NoKind", message)))
             continue
         one = _desired(obj, target, namespaced=scope)
         if isinstance(one, Rejected):
             rejected.append(one)
         elif one.id in desired:
             message = f"written twice: {desired[one.id].place} has it too"
-            rejected.append(Rejected(one.id, one.place, failed(ErrorClass.PERMANENT, "Duplicate", message)))
+            failure = failed(ErrorClass.PERMANENT, "Duplicate", message)
+            rejected.append(Rejected(one.id, one.place, failure, one.options, one.defines))
         else:
             desired[one.id] = replace(one, left=(*one.left, REPLICAS_POINTER)) if one.id in scaled else one
     return Prepared(tuple(desired.values()), tuple(rejected), frozenset(unknown))
@@ -249,14 +252,25 @@ def _desired(obj: ManifestObject, target: Target, *, namespaced: bool) -> Desire
     id_ = replace(obj.id, namespace=namespace)
     if not obj.id.name:
         why = "generateName is not allowed: give it a name" if metadata.get("generateName") else "it has no name"
-        return Rejected(id_, obj.place, failed(ErrorClass.PERMANENT, "NoName", why))
+        return _rejected(obj, id_, failed(ErrorClass.PERMANENT, "NoName", why))
     try:
         options = parse_options(metadata.get("annotations") or {})
         body = body_of(normalise(obj.body, sync_id=target.sync_id, namespace=namespace))
     except (ValueError, TypeError, AttributeError) as error:
-        return Rejected(id_, obj.place, failed(ErrorClass.PERMANENT, "Invalid", str(error)))
+        return _rejected(obj, id_, failed(ErrorClass.PERMANENT, "Invalid", str(error)))
     left = ignored_pointers(target.ignore, id_)
     return Desired(id_, obj.gvk, body, obj.place, options, defined_kind(obj.body), left)
+
+
+def _rejected(obj: ManifestObject, id_: ObjectId, failure: ApiFailure) -> Rejected:
+    """What can be read of it still says what has to wait for it."""
+    metadata = obj.body.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    try:
+        options = parse_options(annotations or {})
+    except (ValueError, TypeError, AttributeError):
+        options = _DEFAULT_OPTIONS
+    return Rejected(id_, obj.place, failure, options, defined_kind(obj.body))
 
 
 def defined_kind(body: Mapping[str, Any]) -> tuple[str, str] | None:

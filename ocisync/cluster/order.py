@@ -1,19 +1,22 @@
 """What must come before what. Pure, apart from the counters of `Schedule`.
 
 Hard edges block: a definition before its custom resources, a namespace before its members, `depends-on`, and one wave
-before the next. If what an edge starts from fails, what it leads to is not tried. Kind order is soft: configuration and
-RBAC go before workloads, webhooks go late, but only until the earlier ones were *tried*. Deletion goes the other way.
+before the next. If what an edge starts from fails, what it leads to is not tried; an object that cannot even be
+prepared counts as failed. Kind order is soft: configuration and RBAC go before workloads, webhooks go late, but only
+until the earlier ones were *tried*. Deletion goes the other way, and there, too, what an edge starts from waits until
+what it leads to has gone.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from ocisync.cluster.normalise import Desired
-from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed
+from ocisync.cluster.normalise import Desired, ObjectOptions, Rejected
+from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed, with_advice
 from ocisync.model.resource import ObjectId
 
 _RANKS: Mapping[str, int] = {
@@ -44,12 +47,74 @@ def rank(id_: ObjectId) -> int:
     return _RANKS.get(id_.group_kind, _OTHER_RANK)
 
 
-def deletion_batches(ids: Iterable[ObjectId]) -> tuple[tuple[ObjectId, ...], ...]:
-    """Groups to delete one after the other, the reverse of how they were applied; sorted inside."""
-    batches: dict[int, list[ObjectId]] = defaultdict(list)
-    for id_ in ids:
-        batches[rank(id_)].append(id_)
+class Ordered(Protocol):
+    """What order is made of: an object by name, what its annotations ask for, and the kind that it defines."""
+
+    @property
+    def id(self) -> ObjectId:
+        """The object."""
+        ...
+
+    @property
+    def options(self) -> ObjectOptions:
+        """Its annotations."""
+        ...
+
+    @property
+    def defines(self) -> tuple[str, str] | None:
+        """Group and kind that a definition brings."""
+        ...
+
+
+def deletion_batches(
+    ids: Iterable[ObjectId], options: Mapping[ObjectId, ObjectOptions] | None = None
+) -> tuple[tuple[ObjectId, ...], ...]:
+    """Groups to delete one after the other, the reverse of how they were applied; sorted inside.
+
+    `options`: what the live objects' annotations say of wave and dependencies, where they say anything.
+    """
+    going = set(ids)
+    asked = options or {}
+    waves = {id_: asked[id_].wave if id_ in asked else 0 for id_ in going}
+    needs = {
+        id_: frozenset(other for other in asked[id_].depends_on if other in going and other != id_)
+        if id_ in asked
+        else frozenset()
+        for id_ in going
+    }
+    stage = _stages(needs, waves, {})
+    batches: dict[tuple[int, int, int], list[ObjectId]] = defaultdict(list)
+    depth = _depths(needs)
+    for id_ in going:
+        batches[(*stage[id_], depth[id_])].append(id_)
     return tuple(tuple(sorted(batches[key])) for key in sorted(batches, reverse=True))
+
+
+def still_needed(
+    id_: ObjectId, staying: Iterable[ObjectId], options: Mapping[ObjectId, ObjectOptions]
+) -> ObjectId | None:
+    """An object that stays for now and asked to outlive nothing of what it needs: `id_` has to wait for its end."""
+    wave = options[id_].wave if id_ in options else 0
+    for other in sorted(staying):
+        if other == id_:
+            continue
+        theirs = options.get(other)
+        if theirs is not None and id_ in theirs.depends_on:
+            return other
+        if (theirs.wave if theirs is not None else 0) > wave:
+            return other
+    return None
+
+
+def _depths(needs: Mapping[ObjectId, frozenset[ObjectId]]) -> dict[ObjectId, int]:
+    """How many steps of `depends-on` lie below each object; in a circle, whatever ends first."""
+    depth = dict.fromkeys(needs, 0)
+    for _ in range(len(needs)):
+        deeper = {id_: 1 + max(depth[other] for other in wanted) for id_, wanted in needs.items() if wanted}
+        if all(depth[id_] == value for id_, value in deeper.items()) or max(deeper.values()) > len(needs):
+            break
+        depth.update(deeper)
+    return depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +132,50 @@ class Graph:
     failures: Mapping[ObjectId, ApiFailure]
 
 
-def graph_of(desired: Sequence[Desired]) -> Graph:
-    """Order an artifact's objects."""
-    ids = {one.id for one in desired}
-    namespaces = {id_.name: id_ for id_ in ids if id_.kind == "Namespace" and not id_.group}
-    definitions = {one.defines: one.id for one in desired if one.defines is not None}
-    waves = {one.id: one.options.wave for one in desired}
-    needs: dict[ObjectId, frozenset[ObjectId]] = {}
-    failures: dict[ObjectId, ApiFailure] = {}
+def graph_of(desired: Sequence[Desired], rejected: Sequence[Rejected] = ()) -> Graph:
+    """Order an artifact's objects. Those that were rejected never start, and block what needs them."""
+    nodes: dict[ObjectId, Ordered] = {one.id: one for one in rejected}
+    nodes |= {one.id: one for one in desired}
+    namespaces = {id_.name: id_ for id_ in nodes if id_.kind == "Namespace" and not id_.group}
+    definitions = {one.defines: one.id for one in nodes.values() if one.defines is not None}
+    waves = {id_: one.options.wave for id_, one in nodes.items()}
+    wanted = {one.id for one in desired}
+    needs: dict[ObjectId, frozenset[ObjectId]] = {one.id: frozenset() for one in rejected}
+    failures = {one.id: one.failure for one in rejected if one.id not in wanted}
     for one in desired:
-        wanted = set()
+        found = set()
         if one.id.namespace in namespaces:
-            wanted.add(namespaces[one.id.namespace])
+            found.add(namespaces[one.id.namespace])
         definition = definitions.get((one.id.group, one.id.kind))
         if definition is not None:
-            wanted.add(definition)
+            found.add(definition)
         for dependency in one.options.depends_on:
-            if dependency not in ids:
-                failures[one.id] = failed(
-                    ErrorClass.PERMANENT, "MissingDependency", f"depends on {dependency}, which is not in this artifact"
-                )
+            known = _known(dependency, one.id, nodes)
+            if known is None:
+                failures[one.id] = _missing(dependency, nodes)
             else:
-                wanted.add(dependency)
-        needs[one.id] = frozenset(wanted)
+                found.add(known)
+        needs[one.id] = frozenset(found)
     _refuse_earlier_waves(needs, waves, failures)
     stage = _stages(needs, waves, failures)
     return Graph(needs, stage, failures)
+
+
+def _known(wanted: ObjectId, asking: ObjectId, nodes: Mapping[ObjectId, Ordered]) -> ObjectId | None:
+    """The object that a dependency names: as written, in the asking object's namespace, or of a scope not known yet."""
+    candidates = [wanted, replace(wanted, namespace="")]
+    if not wanted.namespace:
+        candidates.append(replace(wanted, namespace=asking.namespace))
+    return next((id_ for id_ in candidates if id_ in nodes), None)
+
+
+def _missing(wanted: ObjectId, nodes: Mapping[ObjectId, Ordered]) -> ApiFailure:
+    message = f"depends on {wanted}, which is not in this artifact"
+    alike = sorted(id_ for id_ in nodes if (id_.kind, id_.name) == (wanted.kind, wanted.name))
+    if alike:
+        meant = alike[0]
+        message += f"; meant is {meant.group}/{meant.kind}/{meant.namespace}/{meant.name}?"
+    return failed(ErrorClass.PERMANENT, "MissingDependency", message)
 
 
 def _refuse_earlier_waves(
@@ -130,7 +213,8 @@ def _stages(
         circle = _circle_through(id_, needs, stuck)
         if circle:
             text = " → ".join(str(step) for step in circle)
-            failures.setdefault(id_, failed(ErrorClass.PERMANENT, "DependencyCycle", f"dependency circle: {text}"))
+            message = with_advice(f"dependency circle: {text}", "take one ocisync.dev/depends-on out")
+            failures.setdefault(id_, failed(ErrorClass.PERMANENT, "DependencyCycle", message))
     return stage
 
 
@@ -159,10 +243,10 @@ class Schedule:
     """Hands out objects as they become ready. Not thread-safe: the executor holds its lock around every call.
 
     `take` gives the next object; `done` and `later` give it back. `blocked` lists what was never tried, each with the
-    object that it waited for.
+    object that it waited for. What is `held_back` counts as failed from the start.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, held_back: Collection[ObjectId] = ()) -> None:
         self._graph = graph
         self._dependents: dict[ObjectId, list[ObjectId]] = defaultdict(list)
         self._open = {id_: len(wanted) for id_, wanted in graph.needs.items()}
@@ -176,12 +260,16 @@ class Schedule:
         self._ready: dict[tuple[int, int], list[ObjectId]] = defaultdict(list)
         self._delayed: list[tuple[float, ObjectId]] = []
         self._left = set(graph.needs)
+        self._limit = max((stage[0] for stage in graph.stage.values()), default=0)
+        self._left_in: dict[int, int] = defaultdict(int)
+        for stage in graph.stage.values():
+            self._left_in[stage[0]] += 1
         self._failed_waves: dict[int, ObjectId] = {}
         self.blocked: dict[ObjectId, ObjectId] = {}
         for id_ in sorted(graph.needs, reverse=True):
             if self._open[id_] == 0:
                 self._ready[graph.stage[id_]].append(id_)
-        for id_ in sorted(graph.failures):
+        for id_ in sorted({*graph.failures, *held_back}):
             if id_ in self._left:
                 self.done(id_, succeeded=False)
 
@@ -190,13 +278,22 @@ class Schedule:
         """Whether every object was done or blocked."""
         return not self._left
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left of the waves that are allowed."""
+        return not any(count and wave <= self._limit for wave, count in self._left_in.items())
+
+    def allow(self, wave: int) -> None:
+        """Hand out nothing of later waves for now. Without this call every wave is allowed."""
+        self._limit = wave
+
     def take(self, now: float) -> ObjectId | None:
         """The next object that may start; None if there is none at this moment."""
         while self._delayed and self._delayed[0][0] <= now:
             id_ = heapq.heappop(self._delayed)[1]
             if id_ in self._left:
                 return id_
-        while self._stages:
+        while self._stages and self._stages[-1][0] <= self._limit:
             stage = self._stages[-1]
             ready = self._ready[stage]
             while ready:
@@ -229,6 +326,7 @@ class Schedule:
 
     def _leave(self, id_: ObjectId) -> None:
         self._left.discard(id_)
+        self._left_in[self._graph.stage[id_][0]] -= 1
         self._untried[self._graph.stage[id_]] -= 1
 
     def _block_after(self, failed_id: ObjectId) -> None:

@@ -75,6 +75,22 @@ _UNDECLARED = re.compile(r"field not declared in schema|unknown field")
 _WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
 _DENIED = re.compile(r".*?\bdenied (?:the )?request", re.S)
 _NO_KIND = "404 page not found"
+_TYPED_PATCH = re.compile(r"failed to create typed patch object \([^)]*\): ")
+
+# What a person can do, by what the server says; the first that fits. It survives when a long message is cut.
+_ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), advice)
+    for pattern, advice in (
+        (r"exceeded quota", "raise the quota or ask for less"),
+        (r"cannot \w+ resource", "grant it to the account with a Role or ClusterRole"),
+        (r"\bdenied (?:the )?request", "change the object, or whoever keeps the rule must"),
+        (r"field not declared in schema|unknown field", "a typo, or the cluster's schema is older"),
+        (r"[Tt]oo long: may not be more than \d+ bytes|too large", "split it up"),
+        (r'namespaces "[^"]*" not found', "create it, or add it to the artifact"),
+        (r"is being terminated", "it is tried again when that has ended"),
+    )
+)
+_RECREATE = "annotate it with ocisync.dev/force: enabled to delete and create it anew"
 
 
 def classify(response: Response, gvk: Gvk | None = None, *, user: str = "") -> ApiFailure:
@@ -112,6 +128,16 @@ def shorten(text: str, limit: int = STATUS_MESSAGE_BYTES) -> str:
     if len(raw) <= limit:
         return line
     return raw[: limit - 3].decode(errors="ignore") + "…"
+
+
+def with_advice(text: str, advice: str, limit: int = STATUS_MESSAGE_BYTES) -> str:
+    """`text; advice` in at most `limit` bytes: where it is too long, the text is cut and not the advice."""
+    return f"{shorten(text, limit - len(advice.encode()) - 2)}; {advice}" if advice else shorten(text, limit)
+
+
+def denied_by_admission(failure: ApiFailure) -> bool:
+    """Whether a webhook or an admission policy refuses: it may change without the object."""
+    return _DENIED.match(failure.message) is not None
 
 
 def is_webhook_failure(failure: ApiFailure) -> str:
@@ -175,13 +201,23 @@ def _message(
             text = _without_values(text, causes)
     if code == 404 and (reason in ("", "NotFound")) and (not text or text.startswith(_NO_KIND)):
         name = f"{gvk.kind} ({gvk.api_version})" if gvk else "this kind"
-        return shorten(f"the server does not know {name}: its CustomResourceDefinition is missing")
-    if error_class is ErrorClass.FORBIDDEN and user and user not in text:
-        text = f"{text} (as {user})"
+        return unknown_kind(name)
     webhook = _WEBHOOK.search(text)
     if webhook:
         return shorten(f'failed calling webhook "{webhook.group(1)}": {text.rpartition(": ")[2]}')
-    return shorten(text or f"HTTP {code}")
+    advice = next((said for pattern, said in _ADVICE if pattern.search(text)), "")
+    if error_class is ErrorClass.IMMUTABLE:
+        advice = _RECREATE
+    elif error_class is ErrorClass.FORBIDDEN and user and user not in text and not advice:
+        text = f"{text} (as {user})"
+    return with_advice(_TYPED_PATCH.sub("", text, count=1) or f"HTTP {code}", advice)
+
+
+def unknown_kind(name: str, served: str = "") -> str:
+    """What to say of a kind that the server lacks, or serves in another version only."""
+    if served:
+        return f"the server does not serve {name}; it serves {served}"
+    return f"the server does not know {name}; add its CustomResourceDefinition, or install what brings it"
 
 
 def _without_values(text: str, causes: tuple[Cause, ...]) -> str:

@@ -89,7 +89,7 @@ def test_a_webhook_that_does_not_answer_is_named_and_said_to_be_ours(real_engine
         assert engine.sync(webhook, engine.config_map("a")).all_applied
         report = eventually(lambda: _failing(engine, webhook), what="the webhook is called")
         assert f'Transient WebhookUnavailable: failed calling webhook "v.{name}"' in report
-        assert "(this webhook is in this artifact)" in report
+        assert "see to that webhook: it is in this artifact" in report
     finally:
         engine.delete("ValidatingWebhookConfiguration", name, "admissionregistration.k8s.io", "")
 

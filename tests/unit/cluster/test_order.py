@@ -7,8 +7,9 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocisync.cluster.normalise import Desired, ObjectOptions
-from ocisync.cluster.order import Schedule, deletion_batches, graph_of, rank
+from ocisync.cluster.normalise import Desired, ObjectOptions, Rejected
+from ocisync.cluster.order import Schedule, deletion_batches, graph_of, rank, still_needed
+from ocisync.cluster.outcome import ErrorClass, failed
 from ocisync.model.resource import Gvk, ObjectId
 
 
@@ -95,11 +96,88 @@ def test_circles_and_missing_dependencies_are_named_and_the_rest_runs() -> None:
     objects = [*circle, lost, one("fine")]
     failures = {id_.name: failure for id_, failure in graph_of(objects).failures.items()}
     assert sorted(failures) == ["a", "b", "lost"]
-    assert failures["a"].message == "dependency circle: ConfigMap n/a → ConfigMap n/b → ConfigMap n/a"
+    circle_text = "ConfigMap n/a → ConfigMap n/b → ConfigMap n/a; take one ocisync.dev/depends-on out"
+    assert failures["a"].message == f"dependency circle: {circle_text}"
     assert failures["lost"].message == "depends on ConfigMap n/none, which is not in this artifact"
     tried, blocked = run(objects)
     assert tried == ["fine"]
     assert "behind" in {id_.name for id_ in blocked}
+
+
+def rejected(name: str, kind: str = "ConfigMap", namespace: str = "n") -> Rejected:
+    failure = failed(ErrorClass.PERMANENT, "Invalid", "as it is")
+    return Rejected(ObjectId("", kind, namespace, name), "f:1", failure)
+
+
+def test_what_cannot_be_prepared_blocks_what_needs_it_and_later_waves() -> None:
+    bad, space = rejected("bad"), rejected("space", "Namespace", "")
+    objects = [
+        one("needs", depends_on=(bad.id,)), one("inside", namespace="space"), one("late", wave=1), one("fine"),
+    ]  # fmt: skip
+    graph = graph_of(objects, [bad, space])
+    schedule = Schedule(graph)
+    assert [taken.name for taken in iter(lambda: schedule.take(0.0), None)] == ["fine"]
+    assert {id_.name: cause.name for id_, cause in schedule.blocked.items()} == {
+        "needs": "bad", "inside": "space", "late": "bad",
+    }  # fmt: skip
+    assert "needs" not in {id_.name for id_ in graph.failures}
+
+
+def test_a_dependency_without_a_namespace_is_looked_for_beside_the_object() -> None:
+    wanted = ObjectId("apps", "Deployment", "", "web")
+    graph = graph_of([one("cfg", depends_on=(wanted,)), one("web", "Deployment", "apps")])
+    assert graph.failures == {}
+    assert graph.needs[one("cfg").id] == {one("web", "Deployment", "apps").id}
+
+
+def test_a_missing_dependency_names_what_was_probably_meant() -> None:
+    wanted = ObjectId("", "Deployment", "n", "web")
+    (failure,) = graph_of([one("cfg", depends_on=(wanted,)), one("web", "Deployment", "apps")]).failures.values()
+    assert failure.message == (
+        "depends on Deployment n/web, which is not in this artifact; meant is apps/Deployment/n/web?"
+    )
+
+
+def test_what_is_held_back_blocks_like_a_failure_and_is_not_handed_out() -> None:
+    first, second = one("a"), one("b", depends_on=(one("a").id,))
+    schedule = Schedule(graph_of([first, second, one("c")]), [first.id])
+    taken = schedule.take(0.0)
+    assert taken is not None and taken.name == "c"
+    schedule.done(taken, succeeded=True)
+    assert schedule.finished
+    assert schedule.blocked == {second.id: first.id}
+
+
+def test_waves_that_are_not_allowed_yet_are_not_handed_out() -> None:
+    schedule = Schedule(graph_of([one("a"), one("b", wave=1)]))
+    schedule.allow(0)
+    first = schedule.take(0.0)
+    assert first is not None and first.name == "a"
+    schedule.done(first, succeeded=True)
+    assert (schedule.idle, schedule.finished, schedule.take(0.0)) == (True, False, None)
+    schedule.allow(1)
+    assert not schedule.idle
+    assert schedule.take(0.0) == one("b").id
+
+
+def test_deletion_reverses_waves_and_dependencies_too() -> None:
+    ids = [one(name).id for name in ("a", "b", "c", "late")]
+    options = {
+        ids[0]: ObjectOptions(depends_on=(ids[1],)),
+        ids[1]: ObjectOptions(depends_on=(ids[2],)),
+        ids[3]: ObjectOptions(wave=1),
+    }
+    batches = deletion_batches(ids, options)
+    assert [[id_.name for id_ in batch] for batch in batches] == [["late"], ["a"], ["b"], ["c"]]
+    assert still_needed(ids[1], [ids[0]], options) == ids[0]
+    assert still_needed(ids[1], [ids[2]], options) is None
+    assert still_needed(ids[2], [ids[3]], options) == ids[3], "an object of a later wave has not gone yet"
+
+
+def test_circles_do_not_keep_deletion_from_ending() -> None:
+    a, b = one("a").id, one("b").id
+    options = {a: ObjectOptions(depends_on=(b,)), b: ObjectOptions(depends_on=(a,))}
+    assert sorted(id_.name for batch in deletion_batches([a, b], options) for id_ in batch) == ["a", "b"]
 
 
 def test_an_object_given_back_is_handed_out_when_it_is_due() -> None:
