@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import mirrorfile, mirrorflags, mirrortext, mirrortrust, output
+from ocisync.cli import mirrorfile, mirrorfileflags, mirrorflags, mirrormap, mirrortext, mirrortrust, output
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, place_of
 from ocisync.cli.trustflags import named_trust, trust_options
@@ -168,30 +168,42 @@ def sync_command(
 
 
 @command.command("map")
-@click.argument("sources", nargs=-1, required=True, metavar="SRC…")
+@click.argument("sources", nargs=-1, required=True, metavar="SRC…|FILE")
 @click.argument("destination", metavar="DST")
 @_source_options
+@click.option(
+    "--map", "maps", multiple=True, callback=mirrorfileflags.maps_of, metavar="NAME=PLACE", help="As for mirror load."
+)
 @output_option("text", "json", "yaml")
 @registry_options
 @common_options
-def map_command(sources: tuple[str, ...], destination: str, form: str, quiet: bool, **rest: Any) -> None:
-    """Print how names change by a copy: a sync's `images` map, and a policy's `remap`.
+def map_command(
+    sources: tuple[str, ...], destination: str, maps: dict[str, str], form: str, quiet: bool, **rest: Any
+) -> None:
+    """Print how names change on the way: `images` for a sync, `remap` for a policy.
+
+    SRC is what a copy would take; FILE is a mirror file, and DST where it is loaded to.
 
     \b
     Examples:
       ocisync mirror map oci://registry.example/shop:1.4.0 oci://mirror.site.local/shop
-      ocisync mirror map oci://registry.example/shop:1.4.0 oci://mirror.site.local/shop -o json
+      ocisync mirror map shop.tar oci://mirror.site.local/shop
+      ocisync mirror map shop.tar oci://mirror.site.local/shop -o json
     """
     from ocisync.mirror import routing
 
-    rest["images"] = True
-    with _gathered(sources, destination, rest, quiet=quiet) as run:
-        closure, routes = run.gathered.closure, run.gathered.routes
-    images = [{"from": one.old, "to": one.new} for one in routing.relocations(closure, routes)]
-    remap = [{"signed": one.old, "here": one.new} for one in routing.remaps(closure, routes) if one.old != one.new]
-    _warn(closure.notes, quiet=quiet)
-    answer = {"images": images, "remap": remap}
-    output.emit(answer, form, text=lambda: mirrortext.mapping(images, remap))
+    paths: tuple[str, ...] = rest["image_paths"]
+    if mirrormap.is_file(sources):
+        names = mirrormap.names_in_file(sources[0], destination, rest["images_to"], maps)
+    elif maps:
+        raise UsageError("--map belongs to a mirror file", hint="leave it out")
+    else:
+        rest["images"] = True
+        with _gathered(sources, destination, rest, quiet=quiet) as run:
+            closure, routes = run.gathered.closure, run.gathered.routes
+        names = mirrormap.Names(routing.relocations(closure, routes), routing.remaps(closure, routes))
+        _warn(closure.notes, quiet=quiet)
+    mirrormap.show(names, paths, form, quiet=quiet)
 
 
 # -- running --------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ocisync.cli import output
@@ -75,11 +75,11 @@ def report(answer: Mapping[str, Any]) -> str:
     return "\n".join(output.plain(line) for line in lines)
 
 
-def mapping(images: Sequence[Mapping[str, str]], remap: Sequence[Mapping[str, str]]) -> str:
+def mapping(answer: Mapping[str, Any]) -> str:
     """Two pieces of YAML to be pasted."""
     from ocisync.kit import yamlio
 
-    text = "# ArtifactSync, spec:\n" + yamlio.dump({"images": list(images)})
-    if remap:
-        text += "# TrustPolicy, spec.repositoryClaim:\n" + yamlio.dump({"remap": list(remap)})
+    text = "# ArtifactSync, spec:\n" + yamlio.dump({name: answer[name] for name in answer if name != "remap"})
+    if answer["remap"]:
+        text += "# TrustPolicy, spec.repositoryClaim:\n" + yamlio.dump({"remap": answer["remap"]})
     return text.rstrip("\n")

@@ -78,18 +78,32 @@ class BesideEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """An image that an artifact needs.
+
+    Attributes:
+        repository: in this file.
+        name: the repository as manifests name it, where that is another; else empty.
+    """
+
+    repository: str
+    digest: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RootEntry:
     """What was chosen, or an image.
 
     Attributes:
-        images: of an artifact: the images that it needs, as repository in this file and digest.
+        images: of an artifact: the images that it needs.
     """
 
     digest: str
     tag: str
     kind: SelectorKind
     role: Role
-    images: tuple[tuple[str, str], ...] = ()
+    images: tuple[ImageEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +212,18 @@ def _part_json(part: Part) -> dict[str, Any]:
                 "tag": root.tag,
                 "kind": root.kind.value,
                 "role": root.role.value,
-                "images": [{"repository": name, "digest": digest} for name, digest in root.images],
+                "images": [_image_json(image) for image in root.images],
             }
             for root in part.roots
         ],
         "blobs": [{"digest": blob.digest, "size": blob.size, "head": blob.head} for blob in part.blobs],
         "needs": {"manifests": list(part.needs_manifests), "blobs": list(part.needs_blobs)},
     }
+
+
+def _image_json(image: ImageEntry) -> dict[str, str]:
+    out = {"repository": image.repository, "digest": image.digest}
+    return out | {"name": image.name} if image.name else out
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -335,9 +354,10 @@ def _root_role(document: Mapping[str, Any]) -> Role:
     return role
 
 
-def _image(document: Mapping[str, Any]) -> tuple[str, str]:
-    _only(document, {"repository", "digest"}, "image")
-    return _repository(document, "repository"), _digest(document, "digest")
+def _image(document: Mapping[str, Any]) -> ImageEntry:
+    _only(document, {"repository", "digest", "name"}, "image")
+    name = _repository(document, "name") if "name" in document else ""
+    return ImageEntry(_repository(document, "repository"), _digest(document, "digest"), name)
 
 
 def _cargo(document: Mapping[str, Any]) -> Cargo:

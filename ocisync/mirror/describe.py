@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ocisync.mirror.closure import Beside, Closure, Item, Named, RepositoryClosure, Role, Root, read_item
-from ocisync.mirror.contents import BesideEntry, BlobEntry, Cargo, Contents, Entry, Part, RootEntry
+from ocisync.mirror.contents import BesideEntry, BlobEntry, Cargo, Contents, Entry, ImageEntry, Part, RootEntry
 from ocisync.model.descriptor import (
     BUNDLE_V03,
     BUNDLE_V03_PARAMETER,
@@ -112,7 +112,11 @@ def names_of(closure: Closure) -> dict[str, str]:
 
 def _root(root: Root, names: Mapping[str, str]) -> RootEntry:
     chosen = root.selected
-    images = ((names[image.found.place.location], image.found.digest) for image in root.images)
+    images = [
+        ImageEntry(name, image.found.digest, image.repository if image.repository != name else "")
+        for image in root.images
+        for name in (names[image.found.place.location],)
+    ]
     tag = chosen.as_tag or chosen.tag
     return RootEntry(chosen.digest, tag, chosen.kind, root.role, tuple(dict.fromkeys(images)))
 

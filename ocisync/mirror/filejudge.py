@@ -152,8 +152,8 @@ def _roots(part: Part, closure: RepositoryClosure) -> tuple[tuple[Root, ...], tu
 def _root(closure: RepositoryClosure, entry: RootEntry, members: tuple[str, ...]) -> Root:
     selected = Selected(closure.place, entry.tag, entry.digest, entry.kind)
     images = tuple(
-        NamedImage(name, Selected(parse_reference(name), "", digest, SelectorKind.DIGEST))
-        for name, digest in entry.images
+        NamedImage(one.repository, Selected(parse_reference(one.repository), "", one.digest, SelectorKind.DIGEST))
+        for one in entry.images
     )
     return Root(selected, entry.role, members, images)
 

@@ -8,7 +8,7 @@ enough; a port's colon becomes a dash.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ocisync.mirror.closure import Closure, Role
@@ -94,18 +94,34 @@ class Relocation:
 
 
 def relocations(closure: Closure, routes: Mapping[str, Place]) -> tuple[Relocation, ...]:
-    """The entries of a sync's `images` map, as few as say it: one for a host where the rule of this module was used."""
+    """The entries of a sync's `images` map for the images of a closure."""
+    return shortened(
+        (image.repository, routes[image.found.place.location]) for root in closure.roots for image in root.images
+    )
+
+
+def shortened(moves: Iterable[tuple[str, Place]]) -> tuple[Relocation, ...]:
+    """Repositories of images, and where they go, in as few entries as say it: one for a host that all go below.
+
+    A runtime reads no layouts, so there is no entry for an image that goes to one.
+    """
+    wanted = sorted({(old, place.location) for old, place in moves if isinstance(place, Reference)})
     found: set[Relocation] = set()
-    for root in closure.roots:
-        for image in root.images:
-            old, new = image.repository, routes[image.found.place.location].location
-            host, _, path = old.partition("/")
-            ending = f"/{host_as_path(host)}/{path}"
-            if new.endswith(ending):
-                found.add(Relocation(host, new.removesuffix(f"/{path}")))
-            else:
-                found.add(Relocation(old, new))
+    for old, new in wanted:
+        host, _, path = old.partition("/")
+        if new.endswith(f"/{host_as_path(host)}/{path}"):
+            found.add(Relocation(host, new.removesuffix(f"/{path}")))
+        else:
+            found.add(Relocation(old, new))
     return tuple(sorted(found))
+
+
+def ambiguous(moves: Sequence[Relocation]) -> tuple[str, ...]:
+    """Names with more than one destination: one map cannot say both."""
+    seen: dict[str, int] = {}
+    for move in moves:
+        seen[move.old] = seen.get(move.old, 0) + 1
+    return tuple(old for old, count in seen.items() if count > 1)
 
 
 def remaps(closure: Closure, routes: Mapping[str, Place]) -> tuple[Relocation, ...]:

@@ -166,6 +166,21 @@ def test_a_map_says_how_images_and_signed_names_change(
     }.items()
 
 
+def test_a_map_of_a_file_is_that_of_the_copy(
+    source: Sandbox, destination: Sandbox, signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(source, destination, signer, tmp_path)
+    file, to = str(tmp_path / "shop.tar"), f"{destination.address}/m/shop"
+    assert run(["mirror", "save", f"{source.address}/shop:production", "--images", "-o", file, "-q"]) == 0
+    path = ("--image-path", "Thing.x.example=/spec/picture")
+    found = answer(capsys, "map", file, to, *path)
+    assert found == answer(capsys, "map", f"{source.address}/shop:production", to, *path)
+    assert found["imagePaths"] == ["Thing.x.example=/spec/picture"]
+    elsewhere = answer(capsys, "map", file, to, "--map", f"{source.address}/web={destination.address}/w")
+    assert elsewhere["images"] == [{"from": f"{source.address}/web", "to": f"{destination.address}/w"}]
+    assert run(["mirror", "map", f"{source.address}/shop:production", to, "--map", "a.example=b.example"]) == 2
+
+
 def test_images_of_custom_resources_and_of_locks_come_along(
     source: Sandbox, destination: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
