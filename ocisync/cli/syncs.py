@@ -26,6 +26,13 @@ def namespace_option(text: str) -> Callable[[Any], Any]:
     return click.option("-n", "--namespace", default="", help=text)
 
 
+def agent_namespace_option(function: Any) -> Any:
+    """`--agent-namespace`."""
+    return click.option(
+        "--agent-namespace", default="ocisync-system", show_default=True, help="Where the agent keeps its records."
+    )(function)
+
+
 class Syncs:
     """The syncs of one cluster, as whoever runs the command may see them."""
 
@@ -33,6 +40,11 @@ class Syncs:
         self._cluster: Cluster = client.connect(
             str(kubeconfig) if kubeconfig else None, context or None, user_agent=f"ocisync/{__version__}"
         )
+
+    @property
+    def cluster(self) -> Cluster:
+        """The connection."""
+        return self._cluster
 
     @property
     def default_namespace(self) -> str:

@@ -206,7 +206,7 @@ class DriftRecords:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster = cluster
         self._namespace = namespace
-        self._collection = f"/api/v1/namespaces/{segment(namespace)}/configmaps"
+        self.collection = f"/api/v1/namespaces/{segment(namespace)}/configmaps"
 
     def read(self, sync: str) -> Kept:
         """The record of a sync (`namespace/name`).
@@ -215,7 +215,7 @@ class DriftRecords:
             AccessDenied: the namespace of the agent may not be read.
             Unavailable, ClusterRefused: it can't be known.
         """
-        answer = self._cluster.request("GET", f"{self._collection}/{record_name(sync)}")
+        answer = self._cluster.request("GET", f"{self.collection}/{record_name(sync)}")
         if answer.status == 404:
             return Kept()
         return _kept(_checked(answer, self._namespace))
@@ -227,14 +227,17 @@ class DriftRecords:
             AccessDenied, Unavailable, ClusterRefused: as `read`.
         """
         query = (("labelSelector", f"app.kubernetes.io/component={COMPONENT}"),)
-        answer = self._cluster.request("GET", self._collection, query=query)
+        answer = self._cluster.request("GET", self.collection, query=query)
         found = _checked(answer, self._namespace).get("items") or ()
-        out = {}
-        for item in found:
-            sync = str(((item.get("metadata") or {}).get("annotations") or {}).get(SYNC_ANNOTATION) or "")
-            if sync:
-                out[sync] = _kept(item).entries
-        return out
+        records = dict(map(self.of, found))
+        records.pop("", None)
+        return records
+
+    @staticmethod
+    def of(document: Mapping[str, Any]) -> tuple[str, tuple[Entry, ...]]:
+        """Sync and entries of a record's ConfigMap; the sync is empty if it does not say one."""
+        sync = str(((document.get("metadata") or {}).get("annotations") or {}).get(SYNC_ANNOTATION) or "")
+        return sync, _kept(document).entries
 
     def write(self, sync: str, entries: Sequence[Entry], version: str) -> bool:
         """Replace the record that had `version`; False if it has another one now.
@@ -256,7 +259,7 @@ class DriftRecords:
             "metadata": metadata,
             "data": {_DATA: write_lines(entries)},
         }
-        method, path = ("PUT", f"{self._collection}/{record_name(sync)}") if version else ("POST", self._collection)
+        method, path = ("PUT", f"{self.collection}/{record_name(sync)}") if version else ("POST", self.collection)
         answer = self._cluster.request(method, path, body=json.dumps(document).encode(), content_type=JSON)
         if answer.status in {404, 409}:
             return False
@@ -269,7 +272,7 @@ class DriftRecords:
         Raises:
             Unavailable, ClusterRefused, AccessDenied: it could not be deleted.
         """
-        answer = self._cluster.request("DELETE", f"{self._collection}/{record_name(sync)}")
+        answer = self._cluster.request("DELETE", f"{self.collection}/{record_name(sync)}")
         if answer.status != 404:
             _checked(answer, self._namespace)
 
