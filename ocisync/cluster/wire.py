@@ -4,7 +4,8 @@ A pass over ten thousand objects is ten thousand small requests, and on one inte
 the limit. So each exchange is one send (head and body in one TLS record) and usually one receive, and headers are
 split, not parsed as e-mail. No redirects, no proxies, no cookies: the API server uses none, and clients behind proxies
 take the other path. Reads may take as long as something comes in time; a write that must not last has one deadline for
-everything, and asks for leave as the last thing before its bytes go out.
+everything, and asks for leave as the last thing before its bytes go out: they are encrypted by then, so that hardly
+an instruction lies between the question and the system call, wherever the process is frozen.
 
 The other side is trusted no more than any network peer: sizes are bounded and malformed answers raise `WireError`.
 """
@@ -40,6 +41,12 @@ class NotAdmitted(Exception):
 
 class _Source(Protocol):
     def recv(self, size: int, /) -> bytes: ...
+
+
+class _Connection(_Source, Protocol):
+    @property
+    def plain(self) -> socket.socket: ...
+    def sealed(self, message: bytes, /) -> bytes: ...
 
 
 class Headers(Mapping[str, str]):
@@ -80,7 +87,7 @@ class Wire:
     """Connections to one address, kept for reuse, the most recently used first. Safe for any number of threads."""
 
     def __init__(self, address: Address, *, keep: int, connect_timeout_s: float) -> None:
-        self._idle: deque[socket.socket] = deque()
+        self._idle: deque[_Connection] = deque()
         self._keep = keep
         self._address = address
         self._connect_timeout_s = connect_timeout_s
@@ -115,25 +122,29 @@ class Wire:
         connection = self._take()
         source: _Source = connection
         try:
-            connection.settimeout(timeout_s)
+            connection.plain.settimeout(timeout_s)
             if admitted is not None:
                 source = _Hurried(connection, time.monotonic() + timeout_s)
-            _leave(connection, message, admitted)
+            sealed = connection.sealed(message)
+            send = connection.plain.sendall
+            if admitted is not None and not admitted():
+                raise NotAdmitted  # noqa: TRY301 - nothing may come between the question and the next line
+            send(sealed)
             status, fields, content, reusable = _receive(source)
         except BaseException:
-            connection.close()
+            connection.plain.close()
             raise
         if reusable and len(self._idle) < self._keep:
             self._idle.append(connection)
         else:
-            connection.close()
+            connection.plain.close()
         return status, fields, content
 
     def close(self) -> None:
         """Drop the idle connections."""
         while True:
             try:
-                self._idle.pop().close()
+                self._idle.pop().plain.close()
             except IndexError:
                 return
 
@@ -141,35 +152,89 @@ class Wire:
         # Credentials are replaced while requests run; the last of those drops the old connections.
         self.close()
 
-    def _take(self) -> socket.socket:
+    def _take(self) -> _Connection:
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 return self._connect()
             # Readable while nothing was asked: the server closed it.
-            if not _readable(connection):
+            if not _readable(connection.plain):
                 return connection
-            connection.close()
+            connection.plain.close()
 
-    def _connect(self) -> socket.socket:
+    def _connect(self) -> _Connection:
         address = self._address
         plain = socket.create_connection((address.host, address.port), timeout=self._connect_timeout_s)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.tls is None:
-                return plain
-            return address.tls.wrap_socket(plain, server_hostname=address.server_name)
+                return _Open(plain)
+            return _Sealed(plain, address.tls, address.server_name)
         except BaseException:
             plain.close()
             raise
 
 
-def _leave(connection: socket.socket, message: bytes, admitted: Callable[[], bool] | None) -> None:
-    # Nothing may come between the question and the sending: a process can be frozen anywhere.
-    if admitted is not None and not admitted():
-        raise NotAdmitted
-    connection.sendall(message)
+class _Open:
+    """A connection without TLS."""
+
+    __slots__ = ("plain",)
+
+    def __init__(self, plain: socket.socket) -> None:
+        self.plain = plain
+
+    def sealed(self, message: bytes, /) -> bytes:
+        return message
+
+    def recv(self, size: int, /) -> bytes:
+        return self.plain.recv(size)
+
+
+class _Sealed:
+    """A connection with TLS whose records are made before they are sent."""
+
+    __slots__ = ("_incoming", "_outgoing", "_tls", "plain")
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
+        self.plain = plain
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._fill()
+            else:
+                self._flush()
+                return
+
+    def sealed(self, message: bytes, /) -> bytes:
+        view = memoryview(message)
+        while view:
+            view = view[self._tls.write(view) :]
+        return self._outgoing.read()
+
+    def recv(self, size: int, /) -> bytes:
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._fill()
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    def _fill(self) -> None:
+        received = self.plain.recv(_RECEIVE_BYTES)
+        if not received:
+            raise WireError("the connection was closed before the answer was complete")
+        self._incoming.write(received)
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self.plain.sendall(self._outgoing.read())
 
 
 class _Hurried:
@@ -177,7 +242,7 @@ class _Hurried:
 
     __slots__ = ("_connection", "_deadline")
 
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
+    def __init__(self, connection: _Connection, deadline: float) -> None:
         self._connection = connection
         self._deadline = deadline
 
@@ -185,7 +250,7 @@ class _Hurried:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")
-        self._connection.settimeout(left)
+        self._connection.plain.settimeout(left)
         return self._connection.recv(size)
 
 

@@ -44,6 +44,7 @@ _PLACES = {
     "Secret": ("/api/v1", "secrets"),
     "ConfigMap": ("/api/v1", "configmaps"),
     "Event": ("/api/v1", "events"),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
@@ -96,6 +97,14 @@ class AgentProcess:
     def kill(self) -> None:
         """kill -9."""
         self.server.kill()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing at all until `thaw`, as on a machine that sleeps."""
+        self.server.freeze()
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.server.thaw()
 
     @property
     def pid(self) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ rules:
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One request as the API server saw it. ``resource`` is empty for paths like /version."""
+    """One request as the API server saw it. ``resource`` is empty for paths like /version.
+
+    Attributes:
+        received: when its head had been read, by the server's clock.
+        finished: when it was answered.
+    """
 
     user: str
     user_agent: str
@@ -39,6 +45,8 @@ class AuditEvent:
     name: str
     uri: str
     code: int
+    received: datetime
+    finished: datetime
 
 
 class AuditLog:
@@ -120,4 +128,6 @@ def _event(raw: dict[str, Any]) -> AuditEvent:
         name=reference.get("name", ""),
         uri=raw.get("requestURI", ""),
         code=int(raw.get("responseStatus", {}).get("code", 0)),
+        received=datetime.fromisoformat(raw["requestReceivedTimestamp"]),
+        finished=datetime.fromisoformat(raw["stageTimestamp"]),
     )

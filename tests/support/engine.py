@@ -15,6 +15,7 @@ from ocisync.cluster.client import APPLY_PATCH, JSON, MERGE_PATCH, Cluster, conn
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.engine import ApplyReport, Engine, Settings
 from ocisync.cluster.guard import Guard
+from ocisync.cluster.inventory import Term
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Target, applyset_id
 from ocisync.install.crds import artifact_sync
@@ -38,6 +39,7 @@ class EngineDriver:
     agent_namespace: str
     stop: StopToken = field(default_factory=StopToken)
     target: Target = field(init=False)
+    term: Callable[[], Term | None] | None = None
 
     def __post_init__(self) -> None:
         name = f"sync-{secrets.token_hex(3)}"
@@ -53,6 +55,7 @@ class EngineDriver:
             version="0.0.1",
             stop=self.stop,
             hook=hook,
+            term=self.term,
         )
 
     def sync(
