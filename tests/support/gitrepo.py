@@ -18,6 +18,12 @@ GIT_ENVIRONMENT = {
     "GIT_COMMITTER_EMAIL": "c@example.com",
     "GIT_AUTHOR_DATE": "2026-03-01T10:00:00+02:00",
     "GIT_COMMITTER_DATE": "2026-03-01T12:00:00+02:00",
+    # After a big commit git tidies up in a process of its own, under the feet of whoever reads the directory next.
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "gc.auto",
+    "GIT_CONFIG_VALUE_0": "0",
+    "GIT_CONFIG_KEY_1": "maintenance.auto",
+    "GIT_CONFIG_VALUE_1": "false",
 }
 
 

@@ -4,8 +4,8 @@
 // fluxpush oci://HOST/REPOSITORY:TAG DIRECTORY REVISION
 // fluxpush pull oci://HOST/REPOSITORY:TAG DIRECTORY
 //
-// Pushing is the anchor of the push benchmark: the same packing, media types and uploads as Flux's command,
-// without the parts of its command line that have nothing to do with a push.
+// Pushing is the anchor of the push benchmark: the same packing, media types, default exclusions and uploads as Flux's
+// command, without the parts of its command line that have nothing to do with a push.
 package main
 
 import (
@@ -42,9 +42,16 @@ func main() {
 	fmt.Println(result)
 }
 
+// What `flux push artifact` leaves out unless it is told otherwise: Git's own files above all.
+var excluded = []string{
+	".git/", ".gitignore", ".gitmodules", ".gitattributes",
+	"*.jpg", "*.jpeg", "*.gif", "*.png", "*.wmv", "*.flv", "*.tar.gz", "*.zip",
+}
+
 func push(ctx context.Context, client *oci.Client, reference, directory, revision string) (string, error) {
 	meta := oci.Metadata{Source: "https://git.example/acme/bench", Revision: revision}
-	return client.Push(ctx, strings.TrimPrefix(reference, "oci://"), directory, oci.WithPushMetadata(meta))
+	return client.Push(ctx, strings.TrimPrefix(reference, "oci://"), directory, oci.WithPushMetadata(meta),
+		oci.WithPushIgnorePaths(excluded...))
 }
 
 // pull extracts the first layer and answers what Flux shows of an artifact: digest and revision.
