@@ -7,8 +7,8 @@ nothing in here was judged: who wants to trust a closure judges its roots.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -87,6 +87,7 @@ class Selected:
         tag: by which it was chosen; empty if by digest.
         kind: how its signatures are judged.
         as_tag: what the tag is called at the destination; empty for the same.
+        manifest: of the digest, if it was read when the tag was resolved.
     """
 
     place: Place
@@ -94,6 +95,7 @@ class Selected:
     digest: str
     kind: SelectorKind = SelectorKind.TAG
     as_tag: str = ""
+    manifest: Manifest | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         name = f"{self.place.location}:{self.tag}" if self.tag else self.place.location
@@ -133,15 +135,18 @@ class RepositoryClosure:
     items: tuple[Item, ...]
     beside: tuple[Beside, ...]
     tags: tuple[Named, ...]
+    by_digest: Mapping[str, Item] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_digest", {item.digest: item for item in self.items})
 
     def find(self, digest: str) -> Item | None:
         """The manifest of a digest; None if it is not among the items."""
-        return next((item for item in self.items if item.digest == digest), None)
+        return self.by_digest.get(digest)
 
     def referrers(self) -> Iterator[Item]:
         """The manifests that refer to others of it."""
-        digests = {item.digest for item in self.items}
-        return (item for item in self.items if item.subject in digests)
+        return (item for item in self.items if item.subject in self.by_digest)
 
     def manifests(self) -> Iterator[Item]:
         """All of them, those at tags beside a digest too."""

@@ -19,10 +19,11 @@ from ocisync.kit.stop import StopToken
 from ocisync.mirror.closure import Closure, Named, Role, Root
 from ocisync.mirror.plan import BesideAction, Plan, RepositoryPlan, TagAction, is_immutable
 from ocisync.mirror.stores import Stores
-from ocisync.mirror.writing import write_beside, write_item, write_tag
+from ocisync.mirror.writing import write_beside, write_items, write_tag
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import AccessDenied, Interrupted, OcisyncError, Unavailable
 from ocisync.model.ref import Place, Reference
+from ocisync.oci.referrers import SETTLE_S
 
 BLOB_TRIES = 3
 MAX_SILENCES = 3  # transfers in a row that end in an outage; each has been repeated for long enough already
@@ -147,8 +148,15 @@ class _Run:
         self._lock = threading.Lock()
         self._lost: dict[tuple[str, str], OcisyncError] = {}  # (location, digest) of blobs, manifests, roots
         self._silences = 0
+        self._unconfirmed: list[tuple[Root, Callable[[], None]]] = []
         self._stop = StopToken()
         self._by_source = {one.part.place.location: one for one in plan.repositories}
+        self._tags_there = {
+            (one.destination.location, tag.named.name)
+            for one in plan.repositories
+            for tag in one.tags
+            if tag.action is TagAction.THERE
+        }
 
     def run(self) -> Report:
         self._count_what_is_there()
@@ -156,6 +164,10 @@ class _Run:
         self._each(self._transfer, _transfers(self._plan.repositories))
         roots = _once(self._plan.closure)
         self._each(self._write_root, roots)
+        if self._unconfirmed:
+            self._callbacks.step("reading back")
+            self._stop.wait(SETTLE_S)
+            self._each(self._confirm, self._unconfirmed)
         images = [root for root in self._plan.closure.roots if root.role is Role.IMAGE]
         self._set_tags(images)
         self._set_tags([root for root in self._plan.closure.roots if root.role is Role.ARTIFACT])
@@ -210,7 +222,7 @@ class _Run:
             with source.open_blob(blob) as stream:
                 counted = _Counted(stream, self._stop, self._callbacks.moved)
                 try:
-                    moved = store.put_blob(blob, cast(BinaryIO, counted))
+                    moved = store.put_blob(blob, cast(BinaryIO, counted), absent=attempt == 1 and not have)
                 except OcisyncError as error:
                     self._callbacks.moved(-counted.count)
                     if not error.transient or attempt == BLOB_TRIES or not counted.count:
@@ -236,12 +248,13 @@ class _Run:
         try:
             self._check(part.place, root.members)
             wanted = members & (target.missing | target.unlisted)
-            for item in part.items if wanted else ():
-                if item.digest not in wanted:
-                    continue
+            items = [item for item in part.items if item.digest in wanted] if wanted else []
+            for item in items:
                 self._check(part.place, [blob.digest for blob in item.blobs])
-                write_item(store, part, item)
-                self._count("manifests")
+            later = write_items(store, part, items)
+            self._count("manifests", len(items))
+            with self._lock:
+                self._unconfirmed += [(root, confirm) for confirm in later]
             for one in target.beside:
                 if one.beside.subject in members and one.action is not BesideAction.THERE:
                     self._check(part.place, [blob.digest for blob in one.beside.item.blobs])
@@ -251,6 +264,16 @@ class _Run:
             raise
         except OcisyncError as error:
             self._fail(part.place, root.selected.digest, f"{root.selected}", error)
+
+    def _confirm(self, work: tuple[Root, Callable[[], None]]) -> None:
+        """Read back what rivals may have overwritten meanwhile."""
+        root, confirm = work
+        try:
+            confirm()
+        except (AccessDenied, Interrupted):
+            raise
+        except OcisyncError as error:
+            self._fail(root.selected.place, root.selected.digest, f"{root.selected}", error)
 
     def _check(self, place: Place, digests: Sequence[str]) -> None:
         """Raise what a part has failed with."""
@@ -275,6 +298,10 @@ class _Run:
     def _set_tag(self, work: tuple[Root, Named]) -> None:
         root, named = work
         target = self._by_source[root.selected.place.location]
+        if (target.destination.location, named.name) in self._tags_there:
+            with self._lock:
+                self._report.there_tags += 1
+            return
         where = f"tag {named.name} of {target.destination.location}"
         try:
             self._check(root.selected.place, [root.selected.digest])
@@ -299,9 +326,9 @@ class _Run:
 
     # -- bookkeeping ------------------------------------------------------------------------------
 
-    def _count(self, what: str) -> None:
+    def _count(self, what: str, amount: int = 1) -> None:
         with self._lock:
-            setattr(self._report, what, getattr(self._report, what) + 1)
+            setattr(self._report, what, getattr(self._report, what) + amount)
 
     def _fail(self, place: Place, digest: str, subject: str, error: OcisyncError) -> None:
         with self._lock:

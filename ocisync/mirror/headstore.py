@@ -99,7 +99,7 @@ class HeadStore:
 
     # -- writing is not possible ------------------------------------------------------------------
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO, *, absent: bool = False) -> bool:
         """Never."""
         self._read_only()
 

@@ -113,7 +113,8 @@ def locate(
             f"image {image}, which manifests name, is not in {place.location}",
             hint="say where it is: --images-from PREFIX=PREFIX",
         )
-    kind = SelectorKind.TAG if image.tag and not image.digest else SelectorKind.DIGEST
+    # With a digest, too, the tag is set at the destination: so it is judged like any other tag.
+    kind = SelectorKind.TAG if image.tag else SelectorKind.DIGEST
     return NamedImage(image.repository, Selected(place, image.tag, found.digest, kind))
 
 

@@ -256,10 +256,9 @@ class _Examination:
 
     def run(self, force_tag: bool) -> RepositoryPlan:
         part, store = self._part, self._store
-        heads = map_bounded(lambda item: store.resolve(item.digest), part.items, workers=self._workers)
-        missing = frozenset(item.digest for item, head in zip(part.items, heads, strict=True) if head is None)
-        beside = tuple(map_bounded(self._beside, part.beside, workers=self._workers))
         tags = map_bounded(lambda tag: _plan_tag(store, tag, force_tag), part.tags, workers=self._workers)
+        beside = tuple(map_bounded(self._beside, part.beside, workers=self._workers))
+        missing, unlisted = self._look({tag.current for tag in tags})
         wanted = {blob.digest: blob for item in part.items if item.digest in missing for blob in item.blobs}
         for one in beside:
             if one.action is not BesideAction.THERE:
@@ -268,7 +267,7 @@ class _Examination:
             part,
             self._destination,
             missing,
-            self._unlisted(missing),
+            unlisted,
             self._absent(list(wanted.values())),
             beside,
             tuple(tags),
@@ -278,22 +277,45 @@ class _Examination:
         has = map_bounded(lambda blob: self._store.has_blob(blob.digest), blobs, workers=self._workers)
         return tuple(blob for blob, there in zip(blobs, has, strict=True) if not there)
 
-    def _unlisted(self, missing: frozenset[str]) -> frozenset[str]:
-        """Referrers that have to be attached: missing ones, and those that nobody would find."""
-        referrers = list(self._part.referrers())
-        subjects = list(dict.fromkeys(item.subject for item in referrers if item.digest not in missing))
-        listed = map_bounded(self._store.referrers, subjects, workers=self._workers)
-        known = {
-            (subject, found.digest)
-            for subject, answer in zip(subjects, listed, strict=True)
-            for found in answer.descriptors
+    def _look(self, named: set[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Which manifests are missing, and which referrers have to be attached.
+
+        What a tag there names is there, and so is what the referrers API lists; everything else is asked for. So
+        subjects come before what refers to them.
+        """
+        known, missing, listed = set(named), set[str](), set[tuple[str, str]]()
+        referred = {item.subject for item in self._part.items}
+        for level in _levels(self._part):
+            unknown = [item for item in level if item.digest not in known]
+            heads = map_bounded(lambda item: self._store.resolve(item.digest), unknown, workers=self._workers)
+            missing |= {item.digest for item, head in zip(unknown, heads, strict=True) if head is None}
+            subjects = [item.digest for item in level if item.digest in referred and item.digest not in missing]
+            answers = map_bounded(self._store.referrers, subjects, workers=self._workers)
+            for subject, answer in zip(subjects, answers, strict=True):
+                listed |= {(subject, found.digest) for found in answer.descriptors}
+                if answer.api and not answer.from_tag:
+                    known |= {found.digest for found in answer.descriptors}
+        unlisted = {
+            item.digest
+            for item in self._part.referrers()
+            if item.digest in missing or (item.subject, item.digest) not in listed
         }
-        return frozenset(
-            item.digest for item in referrers if item.digest in missing or (item.subject, item.digest) not in known
-        )
+        return frozenset(missing), frozenset(unlisted)
 
     def _beside(self, beside: Beside) -> BesidePlan:
         return BesidePlan(beside, decide_beside(self._store, beside))
+
+
+def _levels(part: RepositoryClosure) -> list[list[Item]]:
+    """The items by how many others they refer to in a row; those that refer to none come first."""
+    depth: dict[str, int] = {}
+    levels: list[list[Item]] = []
+    for item in part.items:  # subjects come before what refers to them
+        depth[item.digest] = depth.get(item.subject, -1) + 1
+        while len(levels) <= depth[item.digest]:
+            levels.append([])
+        levels[depth[item.digest]].append(item)
+    return levels
 
 
 def decide_beside(store: Store, beside: Beside) -> BesideAction:

@@ -20,6 +20,7 @@ from ocisync.model.semver import Range, parse_range
 from ocisync.model.spec import SelectorKind
 from ocisync.oci.store import Store
 
+_KEPT_BYTES = 8 * 1024  # of one manifest until it is walked; larger ones are read again (5,000 of them: 40 MiB)
 _ANY = parse_range("*-0")  # pre-releases too: whoever wants none of them says so with a range
 
 
@@ -91,12 +92,16 @@ def select(store: Store, place: Place, selection: Selection, *, workers: int) ->
 
 
 def _resolve(store: Store, place: Place, name: str, versions: set[str]) -> Selected:
-    found = store.resolve(name)
-    if found is None:
-        raise NotFound(f"{place.location} has no {name}", hint=f"ocisync list {place.location}")
-    if name == found.digest:
-        return Selected(place, "", name, SelectorKind.DIGEST)
-    return Selected(place, name, found.digest, SelectorKind.SEMVER if name in versions else SelectorKind.TAG)
+    """Read what a name leads to: whoever selects it walks it next, and asking for the digest alone costs as much."""
+    try:
+        found = store.manifest(name)
+    except NotFound as error:
+        raise NotFound(f"{place.location} has no {name}", hint=f"ocisync list {place.location}") from error
+    digest, kept = found.descriptor.digest, found if len(found.raw) <= _KEPT_BYTES else None
+    if name == digest:
+        return Selected(place, "", name, SelectorKind.DIGEST, manifest=kept)
+    kind = SelectorKind.SEMVER if name in versions else SelectorKind.TAG
+    return Selected(place, name, digest, kind, manifest=kept)
 
 
 def without_doubles(selected: Sequence[Selected]) -> tuple[Selected, ...]:

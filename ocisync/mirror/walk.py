@@ -34,7 +34,7 @@ from ocisync.model.image import ImagePath
 from ocisync.model.limits import CLOSURE_BYTES, CLOSURE_DEPTH, CLOSURE_IMAGES, CLOSURE_MANIFESTS
 from ocisync.model.ref import Place, fallback_tag
 from ocisync.oci.documents import INDEX_TYPES, MANIFEST_TYPES, descriptor_of, index_entries, parse_json
-from ocisync.oci.store import Manifest, Store
+from ocisync.oci.store import ListingStore, Manifest, Referrers, Store
 
 LEGACY_SUFFIXES = ("sig", "att", "sbom")
 _GONE = "try again: the source may have changed meanwhile"
@@ -108,9 +108,13 @@ class _Repository:
         self._reserved: dict[str, set[str]] | None = None
         self._listed = False
 
-    def root(self, digest: str, role: Role) -> _Found:
+    def root(self, selected: Selected, role: Role) -> _Found:
         found = _Found()
-        self._visit(digest, role, found, 0)
+        if selected.manifest is None:
+            self._visit(selected.digest, role, found, 0)
+        else:
+            self._budget.spend(len(selected.manifest.raw))
+            self._take(selected.manifest, role, found, 0)
         return found
 
     def _visit(self, digest: str, role: Role, found: _Found, depth: int) -> None:
@@ -129,9 +133,10 @@ class _Repository:
                 message = f"{self._place.location}@{item.digest} lists {part}, which is not there"
                 raise NotFound(message, hint=_GONE) from error
         found.items[item.digest] = item
-        for descriptor in self._referrers(item.digest, found):
+        is_root = role in (Role.ARTIFACT, Role.IMAGE)
+        for descriptor in self._referrers(item.digest, found, probe=is_root):
             self._referrer(descriptor, item.digest, found, depth + 1)
-        self._beside(item, found, probe=role in (Role.ARTIFACT, Role.IMAGE))
+        self._beside(item, found, probe=is_root)
 
     def _read(self, ref: str) -> Manifest:
         manifest = self._store.manifest(ref)
@@ -140,9 +145,20 @@ class _Repository:
 
     # -- referrers --------------------------------------------------------------------------------
 
-    def _referrers(self, digest: str, found: _Found) -> Iterator[Descriptor]:
-        """What the API and the fallback tag list, each entry once."""
-        listed = self._store.referrers(digest)
+    def _referrers(self, digest: str, found: _Found, *, probe: bool) -> Iterator[Descriptor]:
+        """What the API and the fallback tag list, each entry once.
+
+        Most of a closure has no referrers: unless it is a root, its fallback tag is asked for only if there is one.
+        """
+        listed: Referrers | None
+        if (
+            not probe
+            and isinstance(self._store, ListingStore)
+            and fallback_tag(digest) not in self._reserved_tags(digest)
+        ):
+            listed = self._store.api_referrers(digest) or Referrers(())
+        else:
+            listed = self._store.referrers(digest)
         if listed.truncated:
             raise Refused(
                 f"{self._place.location}@{digest} has more referrers than are read: some would be lost",
@@ -298,11 +314,11 @@ class _Collector:
 
     def _walk_artifact(self, selected: Selected) -> _Found:
         self._options.step(f"reading {selected}")
-        return self._repository(selected.place).root(selected.digest, Role.ARTIFACT)
+        return self._repository(selected.place).root(selected, Role.ARTIFACT)
 
     def _walk_image(self, selected: Selected) -> _Found:
         self._options.step(f"reading image {selected}")
-        return self._repository(selected.place).root(selected.digest, Role.IMAGE)
+        return self._repository(selected.place).root(selected, Role.IMAGE)
 
     def _repository(self, place: Place) -> _Repository:
         with self._lock:

@@ -1,30 +1,46 @@
 """Write what a closure holds into one repository, in an order that is safe to be cut anywhere.
 
-Blobs must be there. Then: manifests by digest, parts before their index; referrers one at a time for each subject, read
-back; tags beside a digest, brought together with what is there; and, after everything, the tags. Each function can be
-repeated: what is there already costs a question at most.
+Blobs must be there. Then: manifests by digest, parts before their index; referrers one at a time for each subject, and
+lists that clients keep read back once rivals had their time; tags beside a digest, brought together with what is there;
+and, after everything, the tags. Each function can be repeated: what is there already costs a question at most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ocisync.mirror.beside import MERGED_SUFFIXES, union
 from ocisync.mirror.closure import Beside, Item, Named, RepositoryClosure
 from ocisync.mirror.plan import TagAction, decide_tag
 from ocisync.model.errors import NotFound, Refused
-from ocisync.oci.store import Manifest, Store
+from ocisync.oci.store import BatchStore, Manifest, Store
 
 _ROUNDS = 5  # others may write to a shared tag at the same time
 
 
-def write_item(store: Store, part: RepositoryClosure, item: Item) -> None:
-    """Store one manifest by digest; what refers to another of the closure is attached to it and read back."""
-    subject = part.find(item.subject)
-    if subject is not None:
-        store.attach(item.manifest.raw, replace(subject.manifest.descriptor, artifact_type=""))
-    else:
-        store.put_manifest(item.manifest.raw, item.manifest.descriptor.media_type, item.digest)
+def write_items(store: Store, part: RepositoryClosure, items: Sequence[Item]) -> list[Callable[[], None]]:
+    """Store manifests by digest; what refers to another of the closure is attached to it.
+
+    Returns:
+        What has to be called before anything is tagged, `SETTLE_S` later: lists that clients keep are read back.
+    """
+    referrers: dict[str, list[bytes]] = {}
+    for item in items:  # an item comes after its subject, so a subject that is a referrer itself is stored before
+        if item.subject in part.by_digest:
+            referrers.setdefault(item.subject, []).append(item.manifest.raw)
+        else:
+            store.put_manifest(item.manifest.raw, item.manifest.descriptor.media_type, item.digest)
+    later: list[Callable[[], None]] = []
+    for digest, raws in referrers.items():
+        subject = replace(part.by_digest[digest].manifest.descriptor, artifact_type="")
+        if isinstance(store, BatchStore):
+            confirm = store.attach_all(raws, subject)
+            later += [confirm] if confirm is not None else []
+        else:
+            for raw in raws:
+                store.attach(raw, subject)
+    return later
 
 
 def write_beside(store: Store, beside: Beside) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from ocisync.model.errors import AccessDenied, NotFound, OcisyncError, Refused, 
 from ocisync.model.limits import MANIFEST_BYTES, PAGES_COUNT, TAGS_COUNT
 from ocisync.model.ref import Reference, check_tag, parse_reference
 from ocisync.oci import referrers as referring
+from ocisync.oci.absence import Absence
 from ocisync.oci.auth import PULL, PUSH, Scope
 from ocisync.oci.credentials import default_credentials
 from ocisync.oci.documents import MANIFEST_TYPES, check_manifest, parse_json, subject_digest
@@ -68,10 +69,11 @@ def open_store(reference: Reference | str, options: RegistryOptions | None = Non
 class RegistryStore:
     """One repository behind the distribution API. Implements `Store`; safe for many threads."""
 
-    def __init__(self, transport: Transport, deadline: float | None = None) -> None:
+    def __init__(self, transport: Transport, deadline: float | None = None, absence: Absence | None = None) -> None:
         self._transport = transport
         self._endpoint = transport.endpoint
         self._deadline = deadline
+        self._api = absence or Absence(transport.options.monotonic)
 
     def __repr__(self) -> str:
         return f"RegistryStore({self.repository!r})"
@@ -91,7 +93,7 @@ class RegistryStore:
 
     def within(self, seconds: float) -> RegistryStore:
         """The same repository, login and connections, for requests that must all be answered by then."""
-        return RegistryStore(self._transport, self._transport.options.monotonic() + seconds)
+        return RegistryStore(self._transport, self._transport.options.monotonic() + seconds, self._api)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -238,7 +240,7 @@ class RegistryStore:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO, *, absent: bool = False) -> bool:
         """Upload a blob unless the repository has it; True if it was uploaded.
 
         Uploading what is there already is not only waste: distribution 2 rewrites the file in place and for a moment
@@ -247,7 +249,7 @@ class RegistryStore:
         parse_digest(descriptor.digest)
         if isinstance(data, bytes) and (len(data), sha256_digest(data)) != (descriptor.size, descriptor.digest):
             raise Refused(f"blob {descriptor.digest} for {self.repository} is not what its descriptor says")
-        if self.has_blob(descriptor.digest):
+        if not absent and self.has_blob(descriptor.digest):
             return False
         Upload(self._transport, self._call, descriptor, data).run(lambda: self._arrived(descriptor.digest))
         return True
@@ -341,15 +343,31 @@ class RegistryStore:
         """List what refers to `digest`."""
         return referring.list_referrers(self, parse_digest(digest))
 
+    def api_referrers(self, digest: str) -> Referrers | None:
+        """What the referrers API lists; None if the registry has no such API."""
+        return referring.api_referrers(self, parse_digest(digest))
+
     def attach(self, raw_manifest: bytes, subject: Descriptor) -> Descriptor:
         """Store a referrer manifest and make sure that it is listed."""
         return referring.attach(self, raw_manifest, subject, self._transport.options)
 
+    def attach_all(self, raw_manifests: Sequence[bytes], subject: Descriptor) -> Callable[[], None] | None:
+        """Store several referrer manifests of one subject; what is to be called later, if anything."""
+        return referring.attach_all(self, raw_manifests, subject, self._transport.options)
+
     def referrers_page(self, digest: str) -> Iterator[Answer]:
         """The pages of the referrers API."""
         what = f"listing referrers of {self.repository}@{digest}"
+        if self._api.known:
+            raise NotFound(f"{what}: the registry has no such API")
         accept = {"Accept": "application/vnd.oci.image.index.v1+json"}
-        return self.pages(what, self._endpoint.url(f"referrers/{digest}"), limit=PAGE_BYTES, headers=accept)
+        try:
+            for answer in self.pages(what, self._endpoint.url(f"referrers/{digest}"), limit=PAGE_BYTES, headers=accept):
+                self._api.there()
+                yield answer
+        except NotFound as error:
+            self._api.missed(error.message)
+            raise
 
 
 def _is_tag(name: str) -> bool:

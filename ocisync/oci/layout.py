@@ -198,8 +198,8 @@ class LayoutStore:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
-        """Store a blob unless it is there, whole and undamaged."""
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO, *, absent: bool = False) -> bool:
+        """Store a blob unless it is there, whole and undamaged; looking again costs nothing here."""
         parse_digest(descriptor.digest)
         if isinstance(data, bytes) and (len(data), sha256_digest(data)) != (descriptor.size, descriptor.digest):
             raise Refused(f"blob {descriptor.digest} for {self._place} is not what its descriptor says")

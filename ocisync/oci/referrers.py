@@ -9,7 +9,7 @@ something at that tag that is no index is left alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -72,7 +72,12 @@ def list_referrers(store: ReferrerStore, digest: str) -> Referrers:
         return found
     # A registry that gained the API later may know nothing of what clients kept at the tag before.
     fallback = _from_tag(store, digest)
-    return Referrers(fallback.descriptors, fallback.truncated, fallback.problems, api=found is not None)
+    return replace(fallback, api=found is not None, from_tag=True)
+
+
+def api_referrers(store: ReferrerStore, digest: str) -> Referrers | None:
+    """The same from the API alone; None without API."""
+    return _from_api(store, digest, keep=True)
 
 
 def _from_api(store: ReferrerStore, digest: str, *, keep: bool = False) -> Referrers | None:
@@ -164,46 +169,102 @@ def attach(store: ReferrerStore, raw_manifest: bytes, subject: Descriptor, optio
         Refused: the manifest names another subject, or the fallback tag holds something else.
         Unavailable: the registry does not list it in the end.
     """
+    entry = _entry(raw_manifest, subject)
+    _attach(store, {entry.digest: (raw_manifest, entry)}, subject, options, settle=True)
+    return entry
+
+
+def attach_all(
+    store: ReferrerStore, raw_manifests: Sequence[bytes], subject: Descriptor, options: RegistryOptions
+) -> Callable[[], None] | None:
+    """The same for several of one subject, one after the other, but the fallback index is written once.
+
+    Returns:
+        What has to be called when rivals had `SETTLE_S` to overwrite the index: it reads back, and repeats what was
+        lost. None if the registry lists all of them itself.
+    """
+    wanted = {entry.digest: (raw, entry) for raw in raw_manifests for entry in (_entry(raw, subject),)}
+    if _attach(store, wanted, subject, options, settle=False):
+        return None
+
+    def confirm() -> None:
+        tag = fallback_tag(subject.digest)
+        what = f"{store.repository}:{tag}"
+        again, _ = _read_index(store, tag, what)
+        lost = {d: one for d, one in wanted.items() if again is None or with_entry(again, one[1], what) is not None}
+        if lost:
+            _attach(store, lost, subject, options, settle=True)
+
+    return confirm
+
+
+def _entry(raw_manifest: bytes, subject: Descriptor) -> Descriptor:
     if subject_digest(raw_manifest) != subject.digest:
         raise Refused(f"the referrer manifest does not name {subject.digest} as its subject")
-    entry = referrer_descriptor(raw_manifest)
+    return referrer_descriptor(raw_manifest)
+
+
+def _attach(
+    store: ReferrerStore,
+    wanted: Mapping[str, tuple[bytes, Descriptor]],
+    subject: Descriptor,
+    options: RegistryOptions,
+    *,
+    settle: bool,
+) -> bool:
+    """Store manifests and list them; whether that has been read back."""
+    left = dict(wanted)
     with _index_lock(store.repository, subject.digest):
         plan = RetryPlan(attempts=ATTACH_ROUNDS, base_s=SETTLE_S, cap_s=2.0)
         for round_ in range(1, ATTACH_ROUNDS + 1):
-            result = store.put_manifest(raw_manifest, entry.media_type, entry.digest)
+            indexed = {
+                digest: store.put_manifest(raw, entry.media_type, digest).subject_indexed
+                for digest, (raw, entry) in left.items()
+            }
             listed = _from_api(store, subject.digest)
-            if listed is not None and (result.subject_indexed or _lists(listed, entry)):
-                if _lists(listed, entry) or listed.truncated:
-                    return entry
-            elif _keep_in_index(store, entry, subject.digest, options):
-                return entry
+            if listed is not None:
+                found = {item.digest for item in listed.descriptors}
+                # A list that is too long to be read is believed when the registry said that it took the manifest in.
+                left = {
+                    digest: one
+                    for digest, one in left.items()
+                    if digest not in found and not (listed.truncated and indexed[digest])
+                }
+            by_tag = {digest: one for digest, one in left.items() if listed is None or not indexed[digest]}
+            kept = not by_tag or _keep_in_index(
+                store, [entry for _, entry in by_tag.values()], subject.digest, options, settle=settle
+            )
+            if kept and len(by_tag) == len(left):
+                return settle or not by_tag
             delay = plan.delay_s(round_, elapsed_s=0.0, random=options.random())
             if delay is not None:
                 options.sleep(delay)
     raise Unavailable(
-        f"{store.repository} stored {entry.digest} but does not list it as a referrer of {subject.digest}",
+        f"{store.repository} stored {next(iter(left))} but does not list it as a referrer of {subject.digest}",
         hint="try again; other clients may be writing to the same subject",
     )
 
 
-def _lists(referrers: Referrers, entry: Descriptor) -> bool:
-    return any(item.digest == entry.digest for item in referrers.descriptors)
-
-
-def _keep_in_index(store: ReferrerStore, entry: Descriptor, digest: str, options: RegistryOptions) -> bool:
-    """Add the entry to the fallback index once; tell whether it is there and stayed there."""
+def _keep_in_index(
+    store: ReferrerStore, entries: Sequence[Descriptor], digest: str, options: RegistryOptions, *, settle: bool
+) -> bool:
+    """Add entries to the fallback index once; tell whether they are there and, unless nobody waits, stayed there."""
     tag = fallback_tag(digest)
     what = f"{store.repository}:{tag}"
     current, media_type = _read_index(store, tag, what)
-    updated = with_entry(current, entry, what)
-    if updated is None:
+    updated = current
+    for entry in entries:
+        updated = with_entry(updated, entry, what) or updated
+    if updated is None or updated == current:
         return True
     if len(updated) > MANIFEST_BYTES:
         raise Refused(f"{what}: the fallback index would exceed {MANIFEST_BYTES} bytes", reason="TooLarge")
     store.put_manifest(updated, media_type, tag)
+    if not settle:
+        return True
     options.sleep(SETTLE_S * (0.5 + options.random()))
     again, _ = _read_index(store, tag, what)
-    return again is not None and with_entry(again, entry, what) is None
+    return again is not None and all(with_entry(again, entry, what) is None for entry in entries)
 
 
 def _read_index(store: ReferrerStore, tag: str, what: str) -> tuple[bytes | None, str]:

@@ -10,7 +10,7 @@ that is not what its digest, length or type promised; immutable tags; reason `Ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from ocisync.model.descriptor import Descriptor
@@ -41,12 +41,15 @@ class Referrers:
         truncated: there were more than may be listed.
         problems: entries that were skipped because they are no descriptors.
         api: the registry has the referrers API (otherwise the list comes from the fallback tag).
+        from_tag: the list comes from the fallback tag all the same: the API listed nothing. What the API lists is in
+            the registry; a list that clients keep at a tag can name what is gone.
     """
 
     descriptors: tuple[Descriptor, ...]
     truncated: bool = False
     problems: tuple[str, ...] = ()
     api: bool = False
+    from_tag: bool = False
 
 
 class Store(Protocol):
@@ -83,10 +86,10 @@ class Store(Protocol):
         """Tell whether the repository has a blob."""
         ...
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO, *, absent: bool = False) -> bool:
         """Upload a blob unless the repository has it; True if it was uploaded.
 
-        A file must be seekable to survive a lost connection.
+        A file must be seekable to survive a lost connection. `absent`: that it is not there was just asked.
         """
         ...
 
@@ -135,6 +138,28 @@ class TimedStore(Protocol):
         """The same store, for requests that must all be answered within `seconds` from now.
 
         What is not raises `Unavailable`.
+        """
+        ...
+
+
+@runtime_checkable
+class ListingStore(Protocol):
+    """A store that can leave the fallback tag alone, for callers who know the repository's tags."""
+
+    def api_referrers(self, digest: str) -> Referrers | None:
+        """What the referrers API lists; None if the registry has no such API."""
+        ...
+
+
+@runtime_checkable
+class BatchStore(Protocol):
+    """A store that takes several referrers of one subject with one wait for rivals, which the caller does."""
+
+    def attach_all(self, raw_manifests: Sequence[bytes], subject: Descriptor) -> Callable[[], None] | None:
+        """Store them one after the other.
+
+        Returns:
+            None if all of them are listed; else a function to be called later, which reads back and repeats.
         """
         ...
 

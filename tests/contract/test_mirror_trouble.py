@@ -165,15 +165,17 @@ def test_bytes_that_are_not_what_their_digest_says_never_arrive(
     assert tagged(to, "1.1.0") == ""
 
 
+@pytest.mark.parametrize("by_tag", [True, False], ids=["tag", "digest"])
 def test_a_manifest_with_another_digest_ends_the_copy_before_anything_is_written(
-    source: Sandbox, destination: Sandbox, signer: Signer, capsys: pytest.CaptureFixture[str]
+    by_tag: bool, source: Sandbox, destination: Sandbox, signer: Signer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     origin, to = f"{source.address}/shop", f"{destination.address}/shop"
     with open_store(origin, quick()) as store:
         digest = push_signed(store, 1, signer)
-    source.faults.add(f"/manifests/{digest}", method="GET", count=None, action=faults.Corrupt(20))
-    code, err = copied(capsys, f"{origin}:1.1.0", to)
-    assert (code, digest in err) == (4, True)
+    name = "1.1.0" if by_tag else digest
+    source.faults.add(f"/manifests/{name}", method="GET", count=None, action=faults.Corrupt(20))
+    code, err = copied(capsys, f"{origin}:{name}" if by_tag else f"{origin}@{name}", to)
+    assert (code, name in err) == (4, True)
     assert tagged(to, "1.1.0") == ""
 
 

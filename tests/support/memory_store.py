@@ -81,7 +81,7 @@ class MemoryStore:
     def has_blob(self, digest: str) -> bool:
         return digest in self.blobs
 
-    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO) -> bool:
+    def put_blob(self, descriptor: Descriptor, data: bytes | BinaryIO, *, absent: bool = False) -> bool:
         if descriptor.digest in self.blobs:
             return False
         content = data if isinstance(data, bytes) else data.read()
