@@ -1,0 +1,166 @@
+"""The answer to `ocisync why`: values and their JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ocisync.cluster.fieldexpr import Hold
+from ocisync.cluster.fields import MISSING
+from ocisync.flows.drifthistory import Drifted
+from ocisync.model.resource import ObjectId
+from ocisync.model.spec import SyncSpec
+from ocisync.model.tree import TreeFile
+
+
+class Origin(StrEnum):
+    """Where a value comes from."""
+
+    GIT = "Git"
+    REWRITTEN = "GitRewritten"  # by spec.images
+    DIFFERS = "DiffersFromGit"
+    TARGET = "TargetNamespace"
+    MEMBERSHIP = "Membership"  # the label of the sync
+    OTHER = "OtherManager"
+    ADMISSION = "Admission"  # added to our own request
+    STATUS = "Status"
+    SERVER = "Server"
+    DEFAULT = "DefaultOrAdmission"
+    ABSENT = "Absent"
+    UNKNOWN = "Unknown"  # it could come from Git, but the artifact could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The sync that owns an object, as its spec and status say. `spec` is None if it cannot be read."""
+
+    key: str
+    sync_id: str
+    status: Mapping[str, Any]
+    spec: SyncSpec | None = None
+
+    def artifact(self, key: str = "applied") -> Mapping[str, Any]:
+        """`status.applied` or `status.lastAttempted`."""
+        found = self.status.get(key)
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the sync applied. `judged` tells that it was verified here, not only by the agent."""
+
+    repository: str
+    digest: str
+    revision: str
+    source: str
+    signers: tuple[str, ...]
+    judged: bool
+    files: tuple[TreeFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where Git names something. `value` is as it is written; `images`: `spec.images` gave it another name."""
+
+    file: str
+    line: int
+    column: int
+    value: Any = None
+    images: bool = False
+
+    @property
+    def place(self) -> str:
+        """`file:line:column`, or `file:line`."""
+        return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A manager that holds the field, or something of it."""
+
+    manager: str
+    operation: str
+    subresource: str
+    time: str
+    hold: Hold | None = None
+    fields: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The form that scripts read."""
+        out: dict[str, Any] = {"manager": self.manager, "operation": self.operation}
+        optional = {"subresource": self.subresource, "time": self.time, "fields": self.fields}
+        if self.hold is not None:
+            out["hold"] = self.hold.value
+        return {**out, **{key: value for key, value in optional.items() if value}}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything there is to say.
+
+    Attributes:
+        field: as managedFields name it; empty for the whole object.
+        value: of the field now; `MISSING` if the object does not have it.
+        desired: what our apply asks for; `MISSING` if Git does not name the field.
+        origin: only for a field.
+        text: the answer in sentences.
+        differing: fields of ours that others hold now, if the whole object was asked about.
+        chain: controllers above the object, nearest first.
+        applied_at: when our apply changed the object last, by its managedFields.
+    """
+
+    object: ObjectId
+    field: str
+    value: Any
+    desired: Any
+    origin: Origin | None
+    owner: Owner | None
+    content: Content | None
+    written: Written | None
+    holders: tuple[Holder, ...]
+    applied_at: str
+    text: tuple[str, ...]
+    drift: tuple[Drifted, ...] = ()
+    differing: tuple[str, ...] = ()
+    chain: tuple[ObjectId, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The form that scripts read."""
+        id_, written, content, owner = self.object, self.written, self.content, self.owner
+        out: dict[str, Any] = {
+            "object": {"group": id_.group, "kind": id_.kind, "namespace": id_.namespace, "name": id_.name},
+            "answer": list(self.text),
+        }
+        if self.field:
+            out |= {"field": self.field, "origin": self.origin.value if self.origin else "", "value": _json(self.value)}
+        if owner is not None:
+            applied = owner.artifact()
+            out["sync"] = owner.key
+            out["artifact"] = {
+                "repository": content.repository if content else "",
+                "digest": content.digest if content else str(applied.get("digest") or ""),
+                "revision": content.revision if content else str(applied.get("revision") or ""),
+                "source": content.source if content else "",
+                "signers": list(content.signers if content else applied.get("signers") or ()),
+                "judgedHere": bool(content and content.judged),
+            }
+            out["appliedAt"] = self.applied_at
+        if written is not None:
+            out["written"] = {"file": written.file, "line": written.line, "column": written.column}
+            if self.field:
+                out["written"] |= {"value": _json(written.value), "rewrittenByImages": written.images}
+        out["managers"] = [holder.as_json() for holder in self.holders]
+        if self.differing:
+            out["differing"] = list(self.differing)
+        if self.chain:
+            out["controllers"] = [str(one) for one in self.chain]
+        out["drift"] = [one.as_json() for one in self.drift]
+        out["problems"] = list(self.problems)
+        return out
+
+
+def _json(value: Any) -> Any:
+    return None if value is MISSING else value
