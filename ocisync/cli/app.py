@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("agent", "Run the agent that keeps a cluster equal to its artifacts."),
     "status": ("status", "Show the syncs of a cluster and how they are doing."),
     "reconcile": ("reconcile", "Ask the agent to reconcile a sync now."),
+    "why": ("why", "Say which file, commit, signer and apply put a value there, and who changed it since."),
     "drift": ("drift", "Show what was changed outside GitOps, by whom, and what became of it."),
     "approve": ("approve", "Approve the held plan of a sync, by its hash."),
     "sandbox": ("sandbox", "Run a registry and a small Kubernetes API on loopback."),

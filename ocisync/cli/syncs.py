@@ -62,6 +62,10 @@ class Syncs:
             item.setdefault("kind", "ArtifactSync")
         return sorted(items, key=lambda item: (item["metadata"]["namespace"], item["metadata"]["name"]))
 
+    def get(self, path: str, what: str) -> JsonObject:
+        """Any one object by its path."""
+        return _checked(self._cluster.request("GET", path), f"read {what}")
+
     def one(self, namespace: str, name: str) -> JsonObject:
         """One sync."""
         answer = self._cluster.request("GET", sync_path(namespace, name))
