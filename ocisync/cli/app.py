@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("policy", "Write, check and try trust policies."),
     "install": ("install", "Print or apply everything the agent needs in a cluster."),
     "agent": ("agent", "Run the agent that keeps a cluster equal to its artifacts."),
+    "plan": ("plan", "Show what applying something would change in a cluster."),
+    "apply": ("apply", "Make a cluster equal to a directory or an artifact, once, without an agent."),
     "status": ("status", "Show the syncs of a cluster and how they are doing."),
     "reconcile": ("reconcile", "Ask the agent to reconcile a sync now."),
     "why": ("why", "Say which file, commit, signer and apply put a value there, and who changed it since."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ import click
 
 from ocisync.cli import output, sourceflags
 from ocisync.cli.clock import SystemClock
+from ocisync.cli.fieldtext import SIGNS, field_lines, styled
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, open_place, place_of, require_version
 from ocisync.cli.renderflags import render_options, render_taken_from
@@ -23,12 +22,7 @@ from ocisync.model.ref import LAYOUT_SCHEME
 
 if TYPE_CHECKING:
     from ocisync.flows.compare import Comparison, FileChange, Side
-    from ocisync.manifests.difference import FieldChange, ObjectChange
-
-_SIGNS = {"Added": ("+", "green"), "Removed": ("-", "red"), "Changed": ("~", "yellow"), "Reordered": ("~", "yellow")}
-_LINE_CHARS = 500  # of one value in the text form; `-o json` has all of it
-_BLOCK_LINES = 200
-_COMPARED_LINES = 4_000
+    from ocisync.manifests.difference import ObjectChange
 
 
 @click.command("diff")
@@ -136,8 +130,8 @@ def _object_name(change: ObjectChange) -> str:
 
 
 def _text(found: Comparison) -> Iterator[str]:
-    yield _styled(f"--- {_title(found.old)}", "red")
-    yield _styled(f"+++ {_title(found.new)}", "green")
+    yield styled(f"--- {_title(found.old)}", "red")
+    yield styled(f"+++ {_title(found.new)}", "green")
     for change in found.objects:
         yield ""
         yield from _object_lines(change)
@@ -164,81 +158,17 @@ def _title(side: Side) -> str:
     return "  ".join(map(output.plain, parts))
 
 
-def _styled(text: str, colour: str) -> str:
-    return output.styled(text, colour, stderr=False)
-
-
 def _file_line(change: FileChange) -> str:
-    sign, colour = _SIGNS[change.action]
-    return _styled(f"{sign} file {output.plain(change.path)}", colour)
+    sign, colour = SIGNS[change.action.value.lower()]
+    return styled(f"{sign} file {output.plain(change.path)}", colour)
 
 
 def _object_lines(change: ObjectChange) -> Iterator[str]:
     from ocisync.flows.compare import shown
+    from ocisync.manifests.difference import pointer
 
-    sign, colour = _SIGNS[change.action]
-    yield _styled(f"{sign} {output.plain(f'{change.object.id}  {change.object.place}')}", colour)
+    sign, colour = SIGNS[change.action.value.lower()]
+    yield styled(f"{sign} {output.plain(f'{change.object.id}  {change.object.place}')}", colour)
     for field in shown(change):
-        yield from (f"    {line}" for line in _field_lines(field))
-
-
-def _field_lines(field: FieldChange) -> Iterator[str]:
-    from ocisync.manifests.difference import Action, pointer
-
-    sign, colour = _SIGNS[field.action]
-    head = f"{sign} {output.plain(pointer(field.path))}"
-    before = [] if field.action is Action.ADDED else _value_lines(field.old)
-    after = [] if field.action is Action.REMOVED else _value_lines(field.new)
-    if before == after:  # what splitting into lines or shortening has hidden: an end of line, the end of a long line
-        before, after = ([_tail(json.dumps(value, ensure_ascii=False))] for value in (field.old, field.new))
-    if len(before) <= 1 and len(after) <= 1:
-        values = " → ".join((*before, *after))
-        yield _styled(f"{head}: {values}", colour)
-        return
-    if len(before) + len(after) > _COMPARED_LINES:  # lining up takes time with the square of it
-        yield _styled(f"{head}: {len(before)} lines → {len(after)} lines (-o json has them)", colour)
-        return
-    yield _styled(f"{head}:", colour)
-    for number, line in enumerate(_unified(before, after)):
-        if number == _BLOCK_LINES:
-            yield "    … (-o json has all of it)"
-            return
-        yield f"    {line}"
-
-
-def _unified(before: list[str], after: list[str]) -> Iterator[str]:
-    """Lines with what surrounds them, without the headings of files."""
-    for line in difflib.unified_diff(before, after, n=2, lineterm=""):
-        if line.startswith(("--- ", "+++ ")) and len(line) == 4:
-            continue
-        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        yield _styled(line, colour) if colour else line
-
-
-def _value_lines(value: Any) -> list[str]:
-    """A scalar in one line as JSON; text of several lines and structures in as many as they have."""
-    if isinstance(value, str) and "\n" in value:
-        lines = value.splitlines()
-    elif isinstance(value, dict | list) and value:
-        from ocisync.kit import yamlio
-
-        lines = yamlio.dump(_named_items(value)).splitlines()
-    else:
-        lines = [json.dumps(value, ensure_ascii=False)]
-    return [_short(output.plain(line)) for line in lines]
-
-
-def _named_items(value: Any) -> Any:
-    from ocisync.manifests.difference import Item
-
-    if isinstance(value, list) and value and isinstance(value[0], Item):
-        return [str(item) for item in value]
-    return value
-
-
-def _tail(text: str) -> str:
-    return output.plain(text if len(text) <= _LINE_CHARS else f"…{text[-_LINE_CHARS:]} ({len(text)} characters)")
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}… ({len(line)} characters)"
+        told = field_lines(field.action.value.lower(), pointer(field.path), field.old, field.new)
+        yield from (f"    {line}" for line in told)

@@ -18,7 +18,7 @@ from ocisync.cluster.client import MERGE_PATCH, Cluster, Response, segment
 from ocisync.model.clock import parse_rfc3339
 from ocisync.model.errors import AccessDenied, ClusterRefused, ExitCode, NotFound, Unavailable
 from ocisync.model.resource import JsonObject
-from ocisync.model.spec import API_GROUP
+from ocisync.model.spec import API_GROUP, API_VERSION, POLICY_KIND
 
 
 def namespace_option(text: str) -> Callable[[Any], Any]:
@@ -78,6 +78,21 @@ class Syncs:
             return None
         data = _checked(answer, f"read Secret {namespace}/{name}").get("data") or {}
         return {key: base64.b64decode(value) for key, value in data.items()}
+
+    def config_map(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        """The data of a ConfigMap; None if it does not exist."""
+        answer = self._cluster.request("GET", f"/api/v1/namespaces/{segment(namespace)}/configmaps/{segment(name)}")
+        if answer.status == 404:
+            return None
+        found = _checked(answer, f"read ConfigMap {namespace}/{name}")
+        texts = {key: str(value).encode() for key, value in (found.get("data") or {}).items()}
+        return {**texts, **{key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}}
+
+    def policies(self) -> list[JsonObject]:
+        """Every trust policy of the cluster."""
+        answer = self._cluster.request("GET", f"/apis/{API_GROUP}/v1alpha1/trustpolicies")
+        items: list[JsonObject] = _checked(answer, "list trust policies").get("items") or []
+        return [{"apiVersion": API_VERSION, "kind": POLICY_KIND, **item} for item in items]
 
     def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> JsonObject:
         """Set annotations; the sync afterwards."""

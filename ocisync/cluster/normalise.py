@@ -78,6 +78,7 @@ class Target:
         service_account: of the sync's namespace; every write is made as it. Empty: as ourselves.
         namespace: what objects without a namespace get; empty means the sync's own.
         ignore: fields left to others.
+        parent: kind and group of the ApplySet's parent, the object of the sync's name.
     """
 
     sync_id: str
@@ -87,6 +88,7 @@ class Target:
     service_account: str = ""
     namespace: str = ""
     ignore: tuple[IgnoreRule, ...] = ()
+    parent: tuple[str, str] = (SYNC_KIND, API_GROUP)
 
     @property
     def user(self) -> str:

@@ -17,18 +17,16 @@ from ocisync.cluster.outcome import classify
 from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import (
-    API_GROUP,
     APPLYSET_GROUP_KINDS,
     APPLYSET_ID_LABEL,
     APPLYSET_NAMESPACES,
     APPLYSET_TOOLING,
     FIELD_MANAGER,
-    SYNC_KIND,
 )
 
 
 class Parent:
-    """The `ArtifactSync` as parent of an ApplySet. A sync that came from a file has none, and nothing to write."""
+    """The parent of an ApplySet: an `ArtifactSync`, or what stands for one. Without it there is nothing to write."""
 
     def __init__(self, cluster: Cluster, discovery: Discovery, target: Target, version: str) -> None:
         self._cluster = cluster
@@ -89,7 +87,8 @@ class Parent:
     def _path(self) -> str:
         if not self._target.sync_uid:
             return ""
-        resource = self._discovery.find(API_GROUP, SYNC_KIND)
+        kind, group = self._target.parent
+        resource = self._discovery.find(group, kind)
         return resource.path(self._target.sync_namespace, self._target.sync_name) if resource else ""
 
 

@@ -27,7 +27,7 @@ from ocisync.cluster.fields import our_entry, parse_managed_fields, render, topm
 from ocisync.cluster.inventory import Entry
 from ocisync.cluster.leave import yielded
 from ocisync.cluster.memory import Applied, applied_of
-from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Target
+from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Rejected, Target
 from ocisync.cluster.order import Schedule, graph_of
 from ocisync.cluster.outcome import ApiFailure, ErrorClass
 from ocisync.cluster.plan import Plan
@@ -192,7 +192,7 @@ class Previewer:
         ):
             self._stop.check()
             found[change.id] = change
-        changes = _ordered(plan.applies, found)
+        changes = _ordered(plan.applies, prepared.rejected, found)
         changes += [
             Change(item.id, _verb_of(item.failure), item.place, item.failure.error_class, item.failure.message)
             for item in prepared.rejected
@@ -417,9 +417,11 @@ def _verb_of(failure: ApiFailure) -> Verb:
     return Verb.WAIT if failure.error_class is ErrorClass.WAITING else Verb.REFUSED
 
 
-def _ordered(applies: Sequence[Desired], found: Mapping[ObjectId, Change]) -> list[Change]:
+def _ordered(
+    applies: Sequence[Desired], rejected: Sequence[Rejected], found: Mapping[ObjectId, Change]
+) -> list[Change]:
     """In the order of the apply; what cannot start because of others says so."""
-    graph = graph_of(applies)
+    graph = graph_of(applies, rejected)
     schedule = Schedule(graph)
     while (id_ := schedule.take(0.0)) is not None:
         schedule.done(id_, succeeded=found[id_].verb not in TROUBLE)

@@ -115,17 +115,20 @@ def read_artifact(store: Store, reference: Place, trust: TrustSet | None, now: d
     """
     if trust is None:
         seen = look(store, reference.digest or reference.tag)
-        return _side(str(reference), seen.manifest, seen.files, None)
+        return artifact_side(str(reference), seen.manifest, seen.files, None)
     kind = SelectorKind.DIGEST if reference.digest and not reference.tag else SelectorKind.TAG
     request = Request(store.repository, kind, tag=reference.tag, digest=reference.digest)
     verified = verify(store, trust, request, now=now)
     # A policy with mode Warn lets pass what proves nothing.
     proven = verified.verdict.reason is VerdictReason.VERIFIED
     signers = verified.verdict.signers if proven else None
-    return _side(str(reference), verified.manifest, fetch(store, verified).files, signers)
+    return artifact_side(str(reference), verified.manifest, fetch(store, verified).files, signers)
 
 
-def _side(name: str, manifest: ArtifactManifest, files: tuple[TreeFile, ...], signers: tuple[str, ...] | None) -> Side:
+def artifact_side(
+    name: str, manifest: ArtifactManifest, files: tuple[TreeFile, ...], signers: tuple[str, ...] | None
+) -> Side:
+    """An artifact as a side."""
     return Side(name, files, manifest.annotations.get(REVISION, ""), manifest.descriptor.digest, signers)
 
 
