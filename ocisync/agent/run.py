@@ -219,6 +219,7 @@ class Agent:
             clock=self._clock,
             rng=self._rng,
             stop=self._stop,
+            superseded=self._syncs.superseded,
         )
 
     def _groups(self) -> list[Group]:

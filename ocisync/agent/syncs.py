@@ -16,7 +16,7 @@ from ocisync.cluster.memory import version_of
 from ocisync.cluster.watch import GroupKind
 from ocisync.kit.log import logger
 from ocisync.model.resource import JsonObject
-from ocisync.model.spec import API_GROUP, APPROVED, REQUESTED_AT, SYNC_KIND
+from ocisync.model.spec import API_GROUP, APPROVED, REQUESTED_AT, SYNC_KIND, SyncSpec
 from ocisync.model.status import ConditionType
 
 _LOG = logger("syncs")
@@ -67,6 +67,21 @@ class SyncTable:
         if seen is None:
             return "it does not exist"
         return "" if seen.ready else "it is not ready"
+
+    def superseded(self, spec: SyncSpec) -> bool:
+        """Whether a sync was changed, deleted or asked for since its spec was read."""
+        seen = self.get(spec.key)
+        if seen is None:
+            return True
+        metadata = seen.obj.get("metadata") or {}
+        read = (spec.generation, spec.requested_at, spec.approved, spec.deleting)
+        annotations = metadata.get("annotations") or {}
+        return read != (
+            int(metadata.get("generation") or 0),
+            str(annotations.get(REQUESTED_AT) or ""),
+            str(annotations.get(APPROVED) or ""),
+            bool(metadata.get("deletionTimestamp")),
+        )
 
     # --- The watch's handler ----------------------------------------------------------------------------------------
 

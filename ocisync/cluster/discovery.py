@@ -102,6 +102,24 @@ class Discovery:
             self.refresh()
         return tuple(self._preferred.values())
 
+    def schemas(self) -> dict[str, str]:
+        """What the server's schema of each `group/version` is now, as an opaque text; empty if it does not say.
+
+        One request: the index of OpenAPI v3 names every document with a hash of its content.
+        """
+        try:
+            response = self._cluster.request("GET", "/openapi/v3")
+            paths = json.loads(response.body).get("paths") if response.status == 200 else None
+        except (ClusterRefused, Unavailable, ValueError, AttributeError):
+            return {}
+        if not isinstance(paths, dict):
+            return {}
+        return {
+            name.removeprefix("apis/").removeprefix("api/"): str(entry.get("serverRelativeURL") or "")
+            for name, entry in paths.items()
+            if isinstance(entry, dict)
+        }
+
     def refresh(self) -> None:
         """Ask the server now.
 

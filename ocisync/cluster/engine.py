@@ -168,6 +168,10 @@ class Engine:
             self._rebuild(store, target)
         return store
 
+    def schemas(self) -> Mapping[str, str]:
+        """The server's schemas by `group/version`, as texts that differ when a schema does; empty if not known."""
+        return self._discovery.schemas()
+
     def _store(self, target: Target) -> InventoryStore:
         return InventoryStore(
             self._cluster,

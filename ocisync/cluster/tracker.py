@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from ocisync.cluster.correction import Counters, Effects, Limits, SyncRules
 from ocisync.cluster.drift import Judgement, Verdict
-from ocisync.cluster.health import CURRENT, Health, Rollup, progressing, rollup
+from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, Rollup, progressing, rollup
 from ocisync.cluster.judging import Judging
 from ocisync.cluster.kept import Kept
 from ocisync.cluster.memory import Applied, seen_of, version_of
@@ -159,6 +159,20 @@ class Tracker:
             record = self._kept.table.get(object_id)
             return record.applied if record is not None and record.sync_id == sync_id else None
 
+    def untouched(self, sync_id: str, object_id: ObjectId) -> Applied | None:
+        """What our last apply left, if the object was watched since then and nothing waits to be done about it."""
+        kind = GroupKind(object_id.group, object_id.kind)
+        with self._kept.lock:
+            record = self._kept.table.get(object_id)
+            if record is None or record.sync_id != sync_id or record.claimant or record.health is NOT_FOUND:
+                return None
+            if kind not in self._kept.synced or self._kept.problems.get(kind):
+                return None
+            activity = self._kept.tasks.get(object_id)
+            at_rest = activity is None or (activity.task is Task.NONE and not activity.busy and not activity.deferred)
+            clean = at_rest and object_id not in self._kept.dirty.get(sync_id, ())
+            return record.applied if clean else None
+
     def seen(self, object_id: ObjectId) -> int:
         """The newest resourceVersion that a watch has shown of an object; 0 if it has shown none."""
         with self._kept.lock:
@@ -170,13 +184,13 @@ class Tracker:
         with self._kept.lock:
             return self._kept.tasks.idle()
 
-    def health(self, sync_id: str) -> Rollup:
-        """The health of a sync. An object counts only once it was seen as our last apply left it, or later."""
+    def health(self, sync_id: str, among: frozenset[ObjectId] | None = None) -> Rollup:
+        """The health of a sync, or of some of its objects. One counts only once seen as our last apply left it."""
         states: list[tuple[ObjectId, Health]] = []
         plain = 0  # asked for in every pass, so objects of kinds without a health are only counted
         with self._kept.lock:
             for object_id, record in self._kept.table.items():
-                if record.sync_id != sync_id:
+                if record.sync_id != sync_id or (among is not None and object_id not in among):
                     continue
                 if record.health is CURRENT and not record.whole:
                     plain += 1

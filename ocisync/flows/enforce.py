@@ -10,9 +10,10 @@ from ocisync.cluster.engine import ApplyReport, Settings
 from ocisync.cluster.guard import Guard
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import ApplyMode, Prepared, Rejected
-from ocisync.cluster.outcome import ErrorClass, failed
+from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed
 from ocisync.cluster.plan import Plan
 from ocisync.flows.content import Content
+from ocisync.flows.course import Course, retry_pause_s
 from ocisync.flows.localcopy import Saved
 from ocisync.flows.memory import Enforced, Mark
 from ocisync.flows.outcome import Changes, Failed, ObjectFailure, Outcome, Reason, Stalled, Waiting
@@ -30,6 +31,8 @@ from ocisync.model.spec import SelectorKind
 _RETRY_CAP_S = 600.0
 _JUDGE_AGAIN_S = 0.1
 _ENDING_LOOK_S = 3.0
+_AT_ONCE_S = 0.05
+_GATE_LOOK_S = 30.0  # a change of health wakes the sync before
 _NAMED = 3  # objects named in a message
 
 
@@ -72,16 +75,18 @@ class Enforcer:
             def applied(object_id: ObjectId, answer: Applied) -> None:
                 ports.tracker.applied(self._s.target.sync_id, bodies[object_id], answer)
 
+            course = Course(self._s, facts.digest)
             report = ports.engine.execute(
                 plan, prepared, self._s.target, store, settings,
                 on_applied=applied, on_deleting=lambda ids: ports.tracker.forget(self._s.target.sync_id, ids),
                 previous=lambda id_: ports.tracker.remembered(self._s.target.sync_id, id_),
+                conduct=course.conduct(prepared),
             )  # fmt: skip
             self._forget(prepared, plan, report)
         finally:
             ports.tracker.end_pass(self._s.target.sync_id)
             ports.watch()
-        return self._written(content, report)
+        return self._written(content, prepared, report, course)
 
     def _prepared(self, content: Content) -> Prepared:
         """Parse, select, normalise; what an older sync owns is left out."""
@@ -109,7 +114,7 @@ class Enforcer:
         if not claimed:
             return prepared
         conflicts = tuple(
-            Rejected(one.id, one.place, failed(ErrorClass.CONFLICT, "OwnedByOther", f"belongs to sync {owner}"))
+            Rejected(one.id, one.place, _owned_by(owner), one.options, one.defines)
             for one in prepared.desired
             if (owner := claimed.get(one.id)) is not None
         )
@@ -169,7 +174,7 @@ class Enforcer:
         sync_id = self._s.target.sync_id
         self._s.ports.tracker.forget(sync_id, self._s.ports.tracker.owned(sync_id) - kept)
 
-    def _written(self, content: Content, report: ApplyReport) -> Outcome:
+    def _written(self, content: Content, prepared: Prepared, report: ApplyReport, course: Course) -> Outcome:
         """Remember the new state of things; the pass ends with what is left to do."""
         facts, memory = content.facts, self._s.memory
         before = memory.enforced
@@ -192,6 +197,7 @@ class Enforcer:
             applied_at=self._s.ports.clock.monotonic(),
             attempts=(before.attempts + 1 if again and before is not None else 1),
         )
+        course.note(enforced, prepared, report)
         newly = report.all_applied and (memory.applied is None or memory.applied.digest != facts.digest)
         if report.all_applied:
             memory.applied = facts
@@ -209,24 +215,34 @@ class Enforcer:
 
     def _incomplete(self, report: ApplyReport, enforced: Enforced) -> Outcome:
         """What is missing, in words, and when it is tried again."""
+        if report.superseded:
+            text = "ended early: something newer is to be applied"
+            return Waiting(Reason.PROGRESSING, text, _AT_ONCE_S, self._s.facts(attempted=enforced.facts))
+        if enforced.gate:
+            return Waiting(Reason.PROGRESSING, report.gated, _GATE_LOOK_S, self._s.facts(attempted=enforced.facts))
         pause = min(self._s.spec.retry_interval_s * 2.0 ** min(enforced.attempts - 1, 8), _RETRY_CAP_S)
         facts = self._s.facts(attempted=enforced.facts)
         if report.failures:
-            classes = {item.failure.error_class for item in report.failures if item.failure}
+            tried = [item for item in report.failures if item.action is not Action.SKIPPED] or report.failures
+            classes = {item.failure.error_class for item in tried if item.failure}
+            pause = retry_pause_s(enforced, self._s.ports.clock.monotonic())
             text = _failure_text(report)
             if report.prune_deferred:
                 text += "; what the artifact no longer has is kept until everything is applied"
             reason = Reason.PRUNE_DEFERRED if report.prune_deferred else Reason.APPLY_FAILED
             if classes <= {ErrorClass.PERMANENT, ErrorClass.IMMUTABLE, ErrorClass.CONFLICT}:
                 return Stalled(reason, text, facts, pause)
-            if classes <= {ErrorClass.TRANSIENT, ErrorClass.WAITING}:
-                pause = min(pause, 2.0 ** min(enforced.attempts, 8))
             return Failed(reason, text, facts, pause)
         if report.ending:
             text = f"waits for the end of {_names(report.ending)}: a finalizer holds them"
             return Waiting(Reason.PROGRESSING, text, min(_ENDING_LOOK_S * enforced.attempts, 60.0), facts)
         held = report.prune_held[0]
         return Stalled(Reason.PRUNE_HELD, f"{held.id}: {held.message}", facts, pause)
+
+
+def _owned_by(owner: str) -> ApiFailure:
+    advice = "take it out of one of the two, or annotate it with ocisync.dev/adopt: <id of that sync>"
+    return failed(ErrorClass.CONFLICT, "OwnedByOther", f"belongs to sync {owner}; {advice}")
 
 
 def _changes(report: ApplyReport) -> Changes:

@@ -7,19 +7,22 @@ that is as it should be.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Protocol
 
 from ocisync.cluster.engine import Engine
 from ocisync.cluster.tracker import Tracker
 from ocisync.flows.localcopy import LocalCopies
 from ocisync.flows.outcome import ArtifactFacts, Failed, ObjectFailure, Outcome, Stalled
+from ocisync.flows.retries import Retry
 from ocisync.flows.trust import TrustSet
 from ocisync.flows.verify import Request
 from ocisync.kit.stop import StopToken
 from ocisync.model.artifact import ArtifactManifest, Verdict
 from ocisync.model.clock import Clock
 from ocisync.model.evidence import EvidenceSet
+from ocisync.model.resource import ObjectId
 from ocisync.model.spec import SyncSpec
 from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
@@ -53,6 +56,10 @@ class Trust:
     version: int
 
 
+def _never(_: SyncSpec) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything that a pass may use.
@@ -63,6 +70,7 @@ class Ports:
         dependency: why another sync (namespace, name) is not ready; empty if it is.
         watch: called when the set of owned kinds may have changed.
         progress: told how it stands before a long step.
+        superseded: whether a sync was changed, or asked for, since its spec was read.
     """
 
     open_store: Callable[[SyncSpec], Store]
@@ -77,6 +85,7 @@ class Ports:
     clock: Clock
     rng: random.Random
     stop: StopToken
+    superseded: Callable[[SyncSpec], bool] = _never
 
 
 @dataclass(slots=True)
@@ -91,6 +100,10 @@ class Enforced:
         judge_at: when it is judged again, if nothing moves before.
         complete: everything of it is applied, and pruned.
         problem: why it is not complete.
+        retries: objects that could not be applied, and when each is tried again.
+        unsettled: objects that were not applied, or only in another form: the next pass has to apply them.
+        gate: objects of the waves so far, while a later wave waits for their health.
+        schemas: what the server said of its schemas when an object was refused for good.
     """
 
     facts: ArtifactFacts
@@ -110,6 +123,10 @@ class Enforced:
     attempts: int = 0
     retry_at: float = 0.0
     refusals: int = 0
+    retries: Mapping[ObjectId, Retry] = field(default_factory=dict)
+    unsettled: frozenset[ObjectId] = frozenset()
+    gate: frozenset[ObjectId] = frozenset()
+    schemas: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

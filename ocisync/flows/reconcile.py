@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ocisync.flows.content import Contents
+from ocisync.flows.course import is_due
 from ocisync.flows.enforce import Enforcer
 from ocisync.flows.memory import Memory, Ports, Refusal
 from ocisync.flows.outcome import ArtifactFacts, Failed, Outcome, Reason, Stalled, Waiting
@@ -145,7 +146,7 @@ class _Pass:
                 verdict = enforced.verdict
                 pause = max(0.1, enforced.judge_at - self._s.now)
                 raise End(Stalled(verdict.reason, sentence(verdict), self._s.facts(), pause))
-            if enforced.complete or (self._s.now < enforced.retry_at and not self._s.asked):
+            if enforced.complete or not is_due(self._s, enforced):
                 raise End(self._s.settled())
             return
         refusal = memory.refusal

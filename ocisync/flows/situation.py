@@ -162,7 +162,8 @@ class Situation:
         if enforced is None:
             raise AssertionError("settled without anything enforced")
         facts = self.facts()
-        if enforced.problem is not None:
+        # While a wave waits for the health of the one before, that health decides, as it does at the end.
+        if enforced.problem is not None and not (enforced.gate and facts.health.healthy is False):
             return replace(enforced.problem, facts=facts)
         if facts.health.healthy:
             memory.unhealthy_since = None

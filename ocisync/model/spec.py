@@ -122,6 +122,7 @@ class SyncSpec:
     service_account: str
     prune: bool
     deletion_policy: DeletionPolicy
+    waits: bool
     wait_timeout_s: float
     drift: DriftMode
     unowned: UnownedMode
@@ -321,6 +322,7 @@ def parse_sync(obj: JsonObject) -> SyncSpec:
         service_account=target.text("serviceAccountName", "default"),
         prune=prune,
         deletion_policy=deletion,
+        waits=spec.has("wait"),
         wait_timeout_s=wait.duration("timeout", "5m"),
         drift=mode,
         unowned=unowned,
