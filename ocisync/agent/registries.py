@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import quote
 
 from ocisync.cluster.client import Cluster, segment
 from ocisync.kit.log import logger
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import AccessDenied, Unavailable
+from ocisync.model.resource import JsonObject
 from ocisync.model.spec import SyncSpec
 from ocisync.oci.client import open_store
-from ocisync.oci.credentials import CredentialSource, pull_secret_credentials
+from ocisync.oci.credentials import pull_secret_credentials
+from ocisync.oci.endpoint import proxy_problem
 from ocisync.oci.options import RegistryOptions
 from ocisync.oci.retry import RetryPlan
 from ocisync.oci.store import Store
@@ -26,6 +28,13 @@ _TIMEOUT_S = 20.0
 _WARNINGS = 1_000  # different texts told in the life of an agent
 _CONFIG_KEY = ".dockerconfigjson"
 _OLD_CONFIG_KEY = ".dockercfg"
+_CA_KEY = "ca.crt"
+_ACCOUNT_SECRETS = 16  # of one service account; each costs a request
+_MAKE = {
+    _CONFIG_KEY: "make it with: kubectl create secret docker-registry {0} -n {1}",
+    _CA_KEY: "make it with: kubectl create secret generic {0} -n {1} --from-file=ca.crt",
+    "address": "make it with: kubectl create secret generic {0} -n {1} --from-literal=address=http://HOST:PORT",
+}
 
 
 class Registries:
@@ -58,27 +67,71 @@ class Registries:
             AccessDenied, Unavailable: the pull secret can't be read.
             InvalidInput: it can't be parsed.
         """
-        options = self._options
-        if spec.source.insecure:
+        source, options = spec.source, self._options
+        if source.insecure:
             options = replace(options, plain_http=True)
-        if spec.source.pull_secret:
-            options = replace(options, credentials=self._pull_secret(spec.namespace, spec.source.pull_secret))
-        return open_store(spec.source.reference, options)
+        secrets = [("pullSecretRef", source.pull_secret)] if source.pull_secret else []
+        if source.account:
+            secrets += [("serviceAccountName", name) for name in self._account_secrets(spec.namespace, source.account)]
+        if secrets:
+            logins = [(f"{spec.namespace}/{name}", self._login(field, spec.namespace, name)) for field, name in secrets]
+            options = replace(options, credentials=pull_secret_credentials(logins))
+        if source.ca_secret:
+            given = self._secret("caSecretRef", spec.namespace, source.ca_secret, (_CA_KEY,))
+            options = replace(options, ca_data=given[_CA_KEY])
+        if source.proxy_secret:
+            options = replace(options, proxy=self._proxy(spec.namespace, source.proxy_secret))
+        return open_store(source.reference, options)
 
-    def _pull_secret(self, namespace: str, name: str) -> CredentialSource:
-        answer = self._cluster.request("GET", f"/api/v1/namespaces/{segment(namespace)}/secrets/{segment(name)}")
-        where = f"spec.source.pullSecretRef: Secret {namespace}/{name}"
-        if answer.status in {401, 403, 404}:
-            raise AccessDenied(f"{where}: HTTP {answer.status}", hint="create it, and let the agent read it")
-        if answer.status != 200:
-            raise Unavailable(f"{where}: HTTP {answer.status}")
-        data = json.loads(answer.body).get("data") or {}
-        encoded = data.get(_CONFIG_KEY) or data.get(_OLD_CONFIG_KEY)
-        if not encoded:
-            raise AccessDenied(
-                f"{where} has no {_CONFIG_KEY}", hint="make it with: kubectl create secret docker-registry"
-            )
+    def _login(self, field: str, namespace: str, name: str) -> bytes:
+        """The login file in a pull secret."""
+        given = self._secret(field, namespace, name, (_CONFIG_KEY, _OLD_CONFIG_KEY), enough=1)
+        return next(iter(given.values())).encode()
+
+    def _proxy(self, namespace: str, name: str) -> str:
+        """A proxy's URL with its login, from the keys that Flux reads: address, username, password."""
+        given = self._secret("proxySecretRef", namespace, name, ("address", "username", "password"), enough=1)
+        where = f"spec.source.proxySecretRef: Secret {namespace}/{name}"
+        address = given.get("address", "").strip()
+        problem = proxy_problem(address) if address else "it has no address"
+        if problem:
+            raise AccessDenied(f"{where}: {problem}", hint="its key address is a URL like http://proxy.example:3128")
+        scheme, _, rest = address.partition("://")
+        if not given.get("username"):
+            return address
+        login = ":".join(quote(given.get(key, "").rstrip("\n"), safe="") for key in ("username", "password"))
+        return f"{scheme}://{login}@{rest.rpartition('@')[2]}"
+
+    def _account_secrets(self, namespace: str, account: str) -> list[str]:
+        """The names of a service account's imagePullSecrets."""
+        what = f"serviceAccountName: ServiceAccount {namespace}/{account}"
+        found = self._read(what, f"/api/v1/namespaces/{segment(namespace)}/serviceaccounts/{segment(account)}")
+        return [str(item.get("name") or "") for item in found.get("imagePullSecrets") or ()][:_ACCOUNT_SECRETS]
+
+    def _secret(
+        self, field: str, namespace: str, name: str, keys: tuple[str, ...], *, enough: int = 0
+    ) -> dict[str, str]:
+        """The values of some keys of a Secret that are there, as text: all of them, or at least so many.
+
+        Raises:
+            AccessDenied, Unavailable: it can't be read, or has not what it should.
+        """
+        what = f"{field}: Secret {namespace}/{name}"
+        found = self._read(what, f"/api/v1/namespaces/{segment(namespace)}/secrets/{segment(name)}")
+        data = found.get("data") or {}
+        present = [key for key in keys if data.get(key)]
+        if len(present) < (enough or len(keys)):
+            raise AccessDenied(f"spec.source.{what} has no {keys[0]}", hint=_MAKE[keys[0]].format(name, namespace))
         try:
-            return pull_secret_credentials([(f"{namespace}/{name}", base64.b64decode(encoded, validate=True))])
-        except (binascii.Error, ValueError) as error:
-            raise AccessDenied(f"{where}: {error}") from error
+            return {key: base64.b64decode(data[key], validate=True).decode() for key in present}
+        except ValueError as error:
+            raise AccessDenied(f"spec.source.{what}: {keys[0]} is no text") from error
+
+    def _read(self, what: str, path: str) -> JsonObject:
+        answer = self._cluster.request("GET", path)
+        if answer.status in {401, 403, 404}:
+            raise AccessDenied(f"spec.source.{what}: HTTP {answer.status}", hint="create it, and let the agent read it")
+        if answer.status != 200:
+            raise Unavailable(f"spec.source.{what}: HTTP {answer.status}")
+        found: JsonObject = json.loads(answer.body)
+        return found

@@ -89,6 +89,9 @@ class SourceSpec:
     interval_s: float
     pull_secret: str
     insecure: bool
+    account: str = ""
+    ca_secret: str = ""
+    proxy_secret: str = ""
 
     @property
     def watermark_key(self) -> str:
@@ -216,9 +219,8 @@ def _parse_source(spec: _Reader) -> SourceSpec:
             "insecure",
         ),
     )
-    for later in ("semver", "serviceAccountName", "caSecretRef", "proxySecretRef"):
-        if source.has(later):
-            raise InvalidInput(f"spec.source.{later}: not supported by this version of ocisync")
+    if source.has("semver"):
+        raise InvalidInput("spec.source.semver: not supported by this version of ocisync")
     chosen = [kind for kind in SelectorKind if source.has(kind.value)]
     if len(chosen) != 1:
         raise InvalidInput("spec.source: set exactly one of tag, semver, digest")
@@ -240,6 +242,9 @@ def _parse_source(spec: _Reader) -> SourceSpec:
         interval_s=max(source.duration("interval", "1m"), _MIN_INTERVAL_S),
         pull_secret=source.child("pullSecretRef", ("name",)).text("name"),
         insecure=source.flag("insecure", default=False),
+        account=source.text("serviceAccountName"),
+        ca_secret=source.child("caSecretRef", ("name",)).text("name"),
+        proxy_secret=source.child("proxySecretRef", ("name",)).text("name"),
     )
 
 

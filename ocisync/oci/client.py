@@ -61,7 +61,7 @@ def open_store(reference: Reference | str, options: RegistryOptions | None = Non
         parsed.host, options.environ, creds=options.creds, config_file=options.config_file, warn=options.on_warning
     )
     plain_http = options.plain_http
-    if plain_http is None and (options.ca_file or options.client_cert):
+    if plain_http is None and (options.ca_file or options.ca_data or options.client_cert):
         plain_http = False  # who names certificates means https, on loopback too
     return RegistryStore(Transport(endpoint_of(parsed, plain_http), options, credentials))
 

@@ -26,6 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ocisync.model.errors import InvalidInput, Refused
+from ocisync.model.values import dataclass
 from ocisync.oci.endpoint import Endpoint, Reach, host_of, reach_of, reach_of_name
 
 HEAD_MAX_S = 90.0  # an answer's status and headers, however they trickle
@@ -93,19 +94,28 @@ class Got:
         self.raw.release_conn()
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom TLS connections trust besides the system's authorities (`RegistryOptions`), and what they show."""
+
+    ca_file: Path | None = None
+    ca_data: str = ""
+    client_cert: tuple[Path, Path] | None = None
+
+
 class GuardedAdapter(requests.adapters.HTTPAdapter):
     """A connection pool whose connections are judged by the guard and trust one more CA file."""
 
-    def __init__(self, guard: Guard, ca_file: Path | None, client_cert: tuple[Path, Path] | None = None) -> None:
+    def __init__(self, guard: Guard, trust: Trust, *, guard_proxy: bool) -> None:
         self._guard = guard
-        self._ca_file = ca_file
-        self._client_cert = client_cert
+        self._trust = trust
+        self._proxy_guard = ProxyGuard() if guard_proxy else None
         super().__init__(pool_connections=8, pool_maxsize=POOL_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
         """Make the pools, with the classes of this adapter."""
         self._known: ssl.SSLContext | None = None
-        if self._ca_file is not None or self._client_cert is not None:
+        if self._trust != Trust():
             self._context()  # what is wrong with a file that somebody named is said at once
         self._direct: dict[str, Any] = {}
         super().init_poolmanager(connections, maxsize, block, blocksize=SEND_BYTES, **kwargs)
@@ -114,7 +124,7 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
     def _context(self) -> ssl.SSLContext:
         """Whom to trust; loaded by the first TLS connection, because a registry on loopback never makes one."""
         if self._known is None:
-            self._known = _tls_context(self._ca_file, self._client_cert)
+            self._known = _tls_context(self._trust)
         return self._known
 
     def exchange(
@@ -170,7 +180,7 @@ class GuardedAdapter(requests.adapters.HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Make the pools for a proxy, with the same trust and the same patience."""
         manager = super().proxy_manager_for(proxy, ssl_context=self._context(), **kwargs)
-        manager.pool_classes_by_scheme = _pool_classes(None, self._context)
+        manager.pool_classes_by_scheme = _pool_classes(self._proxy_guard, self._context)
         return manager
 
 
@@ -179,13 +189,14 @@ _contexts_lock = threading.Lock()
 _MAX_CONTEXTS = 256
 
 
-def _tls_context(ca_file: Path | None, client_cert: tuple[Path, Path] | None) -> ssl.SSLContext:
-    """The system's and certifi's authorities and one more file; kept, because loading them takes 40 ms.
+def _tls_context(trust: Trust) -> ssl.SSLContext:
+    """The system's and certifi's authorities and those given; kept, because loading them takes 40 ms.
 
     Raises:
-        InvalidInput: a file cannot be used.
+        InvalidInput: a file or text cannot be used.
     """
-    key = (_version(ca_file), *(_version(path) for path in client_cert or ()))
+    ca_file, client_cert = trust.ca_file, trust.client_cert
+    key = (_version(ca_file), trust.ca_data, *(_version(path) for path in client_cert or ()))
     with _contexts_lock:
         context = _contexts.get(key)
         if context is not None:
@@ -197,6 +208,11 @@ def _tls_context(ca_file: Path | None, client_cert: tuple[Path, Path] | None) ->
                 context.load_verify_locations(cafile=str(ca_file))
             except (OSError, ssl.SSLError) as error:
                 raise InvalidInput(f"cannot use CA file {ca_file}: {error.strerror or error}") from error
+        if trust.ca_data:
+            try:
+                context.load_verify_locations(cadata=trust.ca_data)
+            except (ValueError, ssl.SSLError) as error:
+                raise InvalidInput(f"the given authorities are no PEM certificates: {error}") from error
         if client_cert is not None:
             try:
                 context.load_cert_chain(*client_cert)
@@ -219,7 +235,22 @@ def _version(path: Path | None) -> tuple[object, ...]:
     return (str(path), found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _pool_classes(guard: Guard | None, context: Callable[[], ssl.SSLContext]) -> dict[str, type[HTTPConnectionPool]]:
+class ProxyGuard:
+    """Judges a proxy that somebody else named: any host, but no address that belongs to the machine's neighbourhood."""
+
+    def check_peer(self, host: str, address: str) -> None:
+        """Judge an address just connected to.
+
+        Raises:
+            Refused: it may not be dialled.
+        """
+        if reach_of(address) is Reach.FORBIDDEN:
+            raise Refused(f"proxy {host} has the link-local or reserved address {address}", reason="BadAddress")
+
+
+def _pool_classes(
+    guard: Guard | ProxyGuard | None, context: Callable[[], ssl.SSLContext]
+) -> dict[str, type[HTTPConnectionPool]]:
     class PlainConnection(HTTPConnection):
         response_class = _TimedResponse
 
@@ -305,7 +336,7 @@ class _TimedResponse(http.client.HTTPResponse):
         clocked.deadline = whole
 
 
-def _judged(sock: Any, host: str, guard: Guard | None) -> Any:
+def _judged(sock: Any, host: str, guard: Guard | ProxyGuard | None) -> Any:
     if guard is None:  # a proxy, which the environment names
         return sock
     try:

@@ -146,10 +146,14 @@ def reach_of_name(authority: str) -> Reach | None:
     return reach_of(host)
 
 
-def proxy_for(url: str, environ: Mapping[str, str]) -> str:
-    """The proxy that the usual variables name for a URL; empty for none. Loopback is never proxied."""
+def proxy_for(url: str, environ: Mapping[str, str], only: str = "") -> str:
+    """The proxy for a URL: `only`, else what the usual variables name; empty for none. Loopback is never proxied."""
     parts = urlsplit(url)
-    if is_loopback_name(parts.netloc.rpartition("@")[2]) or _bypasses(parts.hostname or "", parts.port, environ):
+    if is_loopback_name(parts.netloc.rpartition("@")[2]):
+        return ""
+    if only:
+        return only
+    if _bypasses(parts.hostname or "", parts.port, environ):
         return ""
     for name in (f"{parts.scheme}_proxy", "all_proxy"):
         for spelling in (name, name.upper()):

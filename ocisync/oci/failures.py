@@ -22,7 +22,10 @@ from ocisync.model.values import dataclass
 from ocisync.oci.headers import retry_after_s
 
 MAX_QUOTED_CHARS = 300
-PROXY_LOGIN_HINT = "put the proxy's login into HTTPS_PROXY or HTTP_PROXY, as in http://USER:PASSWORD@HOST:PORT"
+PROXY_LOGIN_HINT = (
+    "put the proxy's login into HTTPS_PROXY or HTTP_PROXY, as in http://USER:PASSWORD@HOST:PORT; "
+    "a sync's into the Secret of its proxySecretRef"
+)
 
 _IMMUTABLE = re.compile(
     r"immutab|tag.{0,20}already.?exists|already.?exists.{0,40}tag|cannot be (?:overwritten|updated|modified)"

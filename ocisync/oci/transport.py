@@ -15,7 +15,7 @@ import io
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ from ocisync.model.errors import OcisyncError, Refused, Unavailable, UsageError
 from ocisync.model.limits import ERROR_BODY_BYTES, TOKEN_BYTES
 from ocisync.model.values import dataclass
 from ocisync.oci.auth import DELETE, PULL, PUSH, Authenticator, Scope, TokenRequest
-from ocisync.oci.connections import Got, Guard, GuardedAdapter, answer_within
+from ocisync.oci.connections import Got, Guard, GuardedAdapter, Trust, answer_within
 from ocisync.oci.credentials import CredentialSource
 from ocisync.oci.endpoint import Endpoint, joined, origin_of, proxy_for, proxy_problem
 from ocisync.oci.failures import Answer, quoted, registry_message
@@ -128,12 +128,14 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
         self.session.headers.clear()
         # "identity": digests are of the bytes on the wire, so nothing may be compressed on the way.
         self.session.headers.update({"User-Agent": options.user_agent, "Accept-Encoding": "identity"})
-        adapter = GuardedAdapter(self._guard, options.ca_file)
+        trust = Trust(options.ca_file, options.ca_data)
+        adapter = GuardedAdapter(self._guard, trust, guard_proxy=bool(options.proxy))
         for prefix in ("https://", "http://"):
             self.session.mount(prefix, adapter)
         if options.client_cert is not None:
             # An adapter of its own: the certificate is shown to the registry and to nobody else.
-            adapter = GuardedAdapter(self._guard, options.ca_file, options.client_cert)
+            trust = replace(trust, client_cert=options.client_cert)
+            adapter = GuardedAdapter(self._guard, trust, guard_proxy=bool(options.proxy))
             self.session.mount(f"{endpoint.scheme}://{endpoint.host}/", adapter)
         self._own = adapter
         self._root = f"{endpoint.scheme}://{endpoint.host}"
@@ -290,8 +292,10 @@ class Transport(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
             Unavailable: the deadline has passed.
             OcisyncError: TLS trouble, or a URL that cannot be requested.
         """
-        proxy = proxy_for(url, self.options.environ)
+        proxy = proxy_for(url, self.options.environ, self.options.proxy)
         problem = proxy_problem(proxy) if proxy else ""
+        if problem and self.options.proxy:
+            raise UsageError(f"the proxy cannot be used: {problem}")
         if problem:
             raise UsageError(f"the proxy of the environment cannot be used: {problem}", hint="mend HTTPS_PROXY")
         host = urlsplit(url).netloc
