@@ -96,6 +96,7 @@ class Applier:
         force: take fields from other programs, and replace objects whose immutable fields changed.
         webhooks: names of admission webhooks that this artifact brings, for messages.
         sleep: waits; returns True when it was interrupted.
+        gentle: let every other request go first.
     """
 
     def __init__(
@@ -107,10 +108,12 @@ class Applier:
         force: bool = False,
         webhooks: frozenset[str] = frozenset(),
         sleep: Callable[[float], bool] | None = None,
+        gentle: bool = False,
     ) -> None:
         self._cluster = cluster
         self._discovery = discovery
         self._target = target
+        self._gentle = gentle
         self._force = force
         self._webhooks = webhooks
         self._sleep = sleep
@@ -323,6 +326,7 @@ class Applier:
             content_type=APPLY_PATCH,
             accept=PARTIAL_METADATA,
             as_user=self._target.user,
+            gentle=self._gentle,
         )
 
     def _read(self, path: str, desired: Desired) -> JsonObject | None:

@@ -4,7 +4,8 @@ kubernetes' own loader reads kubeconfig files, exec plugins and in-cluster token
 everything behind a proxy, go to that pool; short requests go over `wire`, because the generated client and urllib3 cost
 as much CPU per request as the server does.
 
-Promises: every request has a finite timeout; 429 is retried as the server asks; a lost connection is retried only where
+Promises: every request has a finite timeout; 429 is retried as the server asks, and fewer requests are sent at a time
+from then on (`pace`); a lost connection is retried only where
 sending twice is harmless (reads, and server-side apply of the same body); an HTTP status never raises. A 401 reads the
 credentials again once, so rotated tokens and client certificates need no restart. With a fence, no write leaves while
 it is closed, and each is over after four seconds, here and at the server. Safe for any number of threads.
@@ -24,6 +25,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ocisync.cluster import fence as fences
 from ocisync.cluster.fence import Fence
+from ocisync.cluster.pace import Pace
 from ocisync.cluster.wire import Address, NotAdmitted, Wire
 from ocisync.kit.backoff import delays
 from ocisync.kit.stop import StopToken
@@ -99,6 +101,7 @@ class Cluster:
         self._authorization = ""
         self._authorized_at = float("-inf")
         self._streams: set[urllib3.BaseHTTPResponse] = set()
+        self.pace = Pace()
         self._closed = False
 
     @property
@@ -127,10 +130,12 @@ class Cluster:
         accept: str = JSON,
         timeout_s: float = 0.0,
         as_user: str = "",
+        gentle: bool = False,
     ) -> Response:
         """Send one request and read the whole answer.
 
-        `timeout_s` is for each try, 0 chooses by method; `as_user` is whom to impersonate, empty for nobody.
+        `timeout_s` is for each try, 0 chooses by method; `as_user` is whom to impersonate, empty for nobody; `gentle`
+        requests let others go first.
 
         Raises:
             Unavailable: no answer came within the retries.
@@ -158,7 +163,9 @@ class Cluster:
         for attempt in range(1, _ATTEMPTS + 1):
             last = attempt == _ATTEMPTS
             try:
-                response = self._fenced(fence, method, url, headers, body, timeout)
+                with self.pace.turn(as_user, gentle=gentle, reading=reading) as turn:
+                    response = self._fenced(fence, method, url, headers, body, timeout)
+                    turn.answered(response.status, response.headers)
             except _transport_errors() as error:
                 # A server that hangs is given up after one time-out, one that refuses after a few tries.
                 late = time.monotonic() - started >= timeout

@@ -40,13 +40,19 @@ _DEFAULT_GUARD = Guard()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one pass is to be done. `approved` is the plan hash that a person approved; empty for none."""
+    """How one pass is to be done.
+
+    Attributes:
+        approved: the plan hash that a person approved; empty for none.
+        gentle: nobody waits for it: every other request goes first.
+    """
 
     digest: str
     prune: bool = True
     force: bool = False
     guard: Guard = _DEFAULT_GUARD
     approved: str = ""
+    gentle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +356,7 @@ class Engine:
             force=settings.force,
             webhooks=_webhooks(plan.applies),
             sleep=self._stop.wait,
+            gentle=settings.gentle,
         )
         return Executor(
             applier,
