@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support import pki, requirements
 from tests.support.audit import POLICY, AuditLog
@@ -105,6 +107,24 @@ class ControlPlane(Cluster):
     def thaw_apiserver(self) -> None:
         """Ends that outage."""
         self.apiserver.thaw()
+
+    def compact(self) -> int:
+        """Make etcd forget its history up to now; the revision. Watches from before it must list again."""
+        revision = int(self._ask_etcd("range", {"key": "AA=="})["header"]["revision"])
+        self._ask_etcd("compaction", {"revision": str(revision), "physical": True})
+        return revision
+
+    def _ask_etcd(self, what: str, body: dict[str, object]) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._etcd_port, timeout=10.0)
+        try:
+            connection.request("POST", f"/v3/kv/{what}", body=json.dumps(body))
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        assert answer.status == 200 or "required revision has been compacted" in text, text
+        parsed: dict[str, Any] = json.loads(text)
+        return parsed
 
     def kubeconfig_for_user(self, user: str, groups: Sequence[str] = ()) -> Path:
         """A kubeconfig with a client certificate for any user and groups."""
