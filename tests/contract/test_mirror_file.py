@@ -343,58 +343,6 @@ def test_a_load_that_is_cut_off_anywhere_leaves_no_tag_and_ends_equal(local: Sid
         assert everything(f"{local.far}-{round_}") == everything(local.near)
 
 
-def test_a_load_that_is_killed_at_any_request_is_finished_by_the_next(local: Sides) -> None:
-    local.fill(2)
-    local.save()
-    local.load(to=f"{local.through_tap}-count")
-    writes = sum(one.writes for one in local.tap.exchanges)
-    rng = random.Random(11)
-    for round_, last in enumerate(sorted(rng.sample(range(1, writes), min(KILLS, writes - 1)))):
-        place = f"{local.far}-{round_}"
-        killed_after(
-            last, ["mirror", "load", str(local.file), f"{local.through_tap}-{round_}", "--key", local.key()], local
-        )
-        with open_store(place, quick()) as store:
-            for tag in ("1.0.0", "1.1.0"):
-                found = store.resolve(tag)
-                assert found is None or len(store.referrers(found.digest).descriptors) == 2
-        local.load(to=place)
-        assert everything(place) == everything(local.near)
-
-
-def killed_after(writes: int, arguments: list[str], local: Sides, *, reads: bool = False) -> None:
-    """Run a command in a process of its own that dies at the given write, without a chance to tidy up."""
-    count = 0
-    pid = os.fork()
-    if pid == 0:
-        os._exit(run([*arguments, "-q"]))
-
-    def before(exchange: Any) -> None:
-        nonlocal count
-        if exchange.writes or (reads and "/blobs/" in exchange.target):
-            count += 1
-            if count == writes:
-                os.kill(pid, 9)
-
-    local.tap.before = before
-    try:
-        os.waitpid(pid, 0)
-    finally:
-        local.tap.before = lambda _exchange: None
-
-
-def test_a_save_that_is_killed_leaves_no_file_and_the_next_ends_equal(local: Sides) -> None:
-    local.fill(2)
-    near = f"{local.tap.host}/{local.near.partition('/')[2]}"
-    for last in (1, 5, 9):
-        killed_after(last, ["mirror", "save", near, "--tag", "*", "-o", str(local.file)], local, reads=True)
-        assert not local.file.exists()
-    ran("save", near, "--tag", "*", "-o", str(local.file), "-q")
-    assert [path.name for path in local.directory.iterdir() if path.name.startswith("mirror.tar")] == ["mirror.tar"]
-    local.load()
-    assert everything(local.far) == everything(local.near)
-
-
 def test_a_delta_can_be_looked_at_without_its_destination(local: Sides) -> None:
     local.fill(1)
     local.save()

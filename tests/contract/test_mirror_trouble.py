@@ -31,7 +31,7 @@ from tests.support.verifying import tagged, verified
 from tests.support.wiretap import Exchange, Wiretap
 
 HEAVY = os.environ.get("OCISYNC_HEAVY") == "1"
-KILLS = 50 if HEAVY else 5
+KILLS = 50 if HEAVY else 2  # at each kind of write; test_mirror_kills.py has all bytes
 LARGE_BYTES = 5 * 1024 * MIB if HEAVY else 160 * MIB
 MEMORY_BYTES = 150 * MIB
 

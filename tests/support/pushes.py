@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 import tests
 from tests.support.gitrepo import GIT_ENVIRONMENT
 
+# Variables of a push that is to end early: bytes that a file may have, and whether the kernel then kills; `N:PREFIX`.
+FILE_BYTES, FILE_BYTES_KILL, FILE_USE = "OCISYNC_TEST_FILE_BYTES", "OCISYNC_TEST_KILL", "OCISYNC_TEST_FILE_USE"
 CHECKOUT = Path(tests.__file__).resolve().parents[1]
 # What a push imports. None of it starts a thread, so a fork is a whole process.
 PRELOADED = (
@@ -107,6 +110,7 @@ def _run(arguments: list[str], directory: Path, environ: Mapping[str, str]) -> N
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
         os.environ.clear()
         os.environ.update(environ)
+        _arm(environ)
         from ocisync.cli.app import run
 
         code = run(arguments)
@@ -114,6 +118,31 @@ def _run(arguments: list[str], directory: Path, environ: Mapping[str, str]) -> N
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _arm(environ: Mapping[str, str]) -> None:
+    """Let the kernel end this process at a byte of any file that it writes, or end it at the n-th use of a file.
+
+    Python ignores the kernel's signal, and gets an error instead: without `FILE_BYTES_KILL` that is a full disk.
+    """
+    size, operation = environ.get(FILE_BYTES, ""), environ.get(FILE_USE, "")
+    if size:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
+        if environ.get(FILE_BYTES_KILL):
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    if operation:
+        number, _, below = operation.partition(":")
+        left = int(number)
+
+        def hook(event: str, details: tuple[object, ...]) -> None:
+            nonlocal left
+            used = event in ("open", "os.rename", "os.remove") and details and str(details[0]).startswith(below)
+            left -= bool(used)
+            if used and left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
 
 
 def main() -> None:
