@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from ocisync.cluster.client import JSON, PARTIAL_METADATA, Cluster, Response
 from ocisync.model.resource import JsonObject
@@ -49,8 +50,7 @@ class Rehearsal(Cluster):
         body: bytes | None = None,
         content_type: str = "",
         accept: str = JSON,
-        timeout_s: float = 0.0,
-        as_user: str = "",
+        **more: Any,
     ) -> Response:
         """One request; whatever is no GET is made a dry run.
 
@@ -61,7 +61,7 @@ class Rehearsal(Cluster):
         if method == "DELETE":
             options = json.loads(body) if body else {}
             body, content_type = json.dumps({**options, "dryRun": ["All"]}).encode(), JSON
-        elif not reading and _DRY_RUN not in query:
+        if not reading and _DRY_RUN not in query:  # of a DELETE with a body only that counts; audit logs show the query
             query = (*query, _DRY_RUN)
         response = self._real.request(
             method,
@@ -70,8 +70,7 @@ class Rehearsal(Cluster):
             body=body,
             content_type=content_type,
             accept=JSON if accept == PARTIAL_METADATA else accept,
-            timeout_s=timeout_s,
-            as_user=as_user,
+            **more,
         )
         if reading:
             self.read = _object(response)
