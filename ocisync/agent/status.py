@@ -14,14 +14,16 @@ from typing import Any
 from ocisync.agent.conditions import conditions_of, read_conditions
 from ocisync.cluster.client import MERGE_PATCH, Cluster, segment
 from ocisync.cluster.memory import version_of
-from ocisync.flows.outcome import ArtifactFacts, Done, Facts, Outcome
+from ocisync.flows.outcome import ArtifactFacts, Done, Facts, Outcome, Past, Quarantine, Reason, Recorded
 from ocisync.model.clock import format_rfc3339
+from ocisync.model.digest import is_digest
 from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.limits import FAILURES_COUNT
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_GROUP, SyncSpec
 
 _HISTORY = 10
+_SUCCEEDED = "Succeeded"
 _SYNCS = f"/apis/{API_GROUP}/v1alpha1/namespaces"
 
 
@@ -54,11 +56,15 @@ def next_status(previous: JsonObject, outcome: Outcome, spec: SyncSpec, now: dat
             {"object": item.object, "place": item.place, "class": item.error_class, "message": item.message}
             for item in facts.failures[:FAILURES_COUNT]
         ]
+    if facts.quarantine is not None:
+        status["quarantine"] = _quarantine(facts.quarantine)
     history = _history(previous, outcome, facts, now)
     if history:
         status["history"] = history
     if facts.plan_hash:
         status["planHash"] = facts.plan_hash
+    if facts.rollback or previous.get("lastHandledRollback"):
+        status["lastHandledRollback"] = facts.rollback or previous["lastHandledRollback"]
     if spec.requested_at:
         status["lastHandledReconcileAt"] = spec.requested_at
     return status
@@ -78,19 +84,102 @@ def _artifact(artifact: ArtifactFacts, before: Any, now: datetime) -> JsonObject
 
 
 def _history(previous: JsonObject, outcome: Outcome, facts: Facts, now: datetime) -> list[JsonObject]:
-    """Newest first. An artifact enters when all of it was applied; its outcome follows until the next enters."""
+    """Newest first. An artifact enters when all of it was applied; its outcome follows until the next enters.
+
+    `Applied`, then `Succeeded` when it is healthy, `Failed` when it was gone back from, `Left` when a person did so
+    before it was healthy.
+    """
     history: list[JsonObject] = [dict(item) for item in previous.get("history") or () if isinstance(item, dict)]
-    applied = facts.applied
+    applied, quarantine = facts.applied, facts.quarantine
     if applied is None:
         return history
-    word = "Succeeded" if isinstance(outcome, Done) else "Applied"
     newest = history[0] if history else {}
+    begun = quarantine is not None and (previous.get("quarantine") or {}).get("time") != quarantine.since
+    if (
+        quarantine is not None
+        and begun
+        and quarantine.reason != "Requested"
+        and newest.get("digest") != quarantine.digest
+    ):
+        tag = facts.source.tag if facts.source is not None else ""
+        failed = ArtifactFacts(tag, quarantine.digest, quarantine.revision)
+        return [{**_artifact(failed, None, now), "outcome": "Failed"}, *history][:_HISTORY]
+    if quarantine is not None and quarantine.digest == applied.digest:
+        word = "Left" if quarantine.reason == "Requested" else "Failed"
+        if newest.get("digest") == applied.digest and newest.get("outcome") == _SUCCEEDED:
+            return history  # it was good once; that a person left it does not change that
+    else:
+        healthy = outcome.reason == Reason.ROLLED_BACK and facts.health.healthy is True
+        word = _SUCCEEDED if isinstance(outcome, Done) or healthy else "Applied"
     if newest.get("digest") != applied.digest:
         entry = {**_artifact(applied, None, now), "outcome": word}
         return [entry, *history][:_HISTORY]
-    if newest.get("outcome") != "Succeeded" and word == "Succeeded":
+    if newest.get("outcome") != _SUCCEEDED and (word != "Applied" or newest.get("outcome") == "Failed"):
         history[0] = {**newest, "outcome": word}
     return history
+
+
+def _fails_now(previous: JsonObject, quarantine: Quarantine) -> bool:
+    return quarantine.reason != "Requested" and _section(previous, "quarantine").get("time") != quarantine.since
+
+
+def _quarantine(found: Quarantine) -> JsonObject:
+    out: JsonObject = {
+        "digest": found.digest,
+        "reason": found.reason,
+        "message": found.message,
+        "time": found.since,
+        "to": {key: value for key, value in _named(found.to).items() if value},
+    }
+    if found.revision:
+        out["revision"] = found.revision
+    return out
+
+
+def _named(artifact: ArtifactFacts) -> JsonObject:
+    return {
+        "tag": artifact.tag,
+        "digest": artifact.digest,
+        "revision": artifact.revision,
+        "signers": list(artifact.signers),
+    }
+
+
+def recorded(status: JsonObject) -> Recorded:
+    """What a status says of the time before; whatever is not as the agent writes it is left out."""
+    found, past = _section(status, "quarantine"), status.get("history")
+    quarantine = None
+    if is_digest(str(found.get("digest"))) and is_digest(str(_section(found, "to").get("digest"))):
+        quarantine = Quarantine(
+            digest=found["digest"],
+            revision=str(found.get("revision") or ""),
+            to=_read_artifact(_section(found, "to")),
+            reason=str(found.get("reason") or ""),
+            message=str(found.get("message") or ""),
+            since=str(found.get("time") or ""),
+        )
+    lines = [item for item in (past if isinstance(past, list) else []) if isinstance(item, dict)]
+    return Recorded(
+        applied=str(_section(status, "applied").get("digest") or ""),
+        history=tuple(Past(_read_artifact(item), str(item.get("outcome") or "")) for item in lines[:_HISTORY]),
+        quarantine=quarantine,
+        rollback=str(status.get("lastHandledRollback") or ""),
+    )
+
+
+def _section(value: JsonObject, name: str) -> JsonObject:
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _read_artifact(item: JsonObject) -> ArtifactFacts:
+    signers = item.get("signers")
+    return ArtifactFacts(
+        tag=str(item.get("tag") or ""),
+        digest=str(item.get("digest") or ""),
+        revision=str(item.get("revision") or ""),
+        signers=tuple(map(str, signers)) if isinstance(signers, list) else (),
+    )
 
 
 def merge_patch(before: JsonObject, after: JsonObject) -> JsonObject:

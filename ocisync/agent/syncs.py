@@ -16,7 +16,7 @@ from ocisync.cluster.memory import version_of
 from ocisync.cluster.watch import GroupKind
 from ocisync.kit.log import logger
 from ocisync.model.resource import JsonObject
-from ocisync.model.spec import API_GROUP, APPROVED, REQUESTED_AT, SYNC_KIND, SyncSpec
+from ocisync.model.spec import API_GROUP, APPROVED, REQUESTED_AT, RETRY, ROLLBACK, SYNC_KIND, SyncSpec
 from ocisync.model.status import ConditionType
 
 _LOG = logger("syncs")
@@ -74,14 +74,35 @@ class SyncTable:
         if seen is None:
             return True
         metadata = seen.obj.get("metadata") or {}
-        read = (spec.generation, spec.requested_at, spec.approved, spec.deleting)
+        read = (spec.generation, spec.requested_at, spec.approved, spec.deleting, spec.rollback, spec.retry)
         annotations = metadata.get("annotations") or {}
         return read != (
             int(metadata.get("generation") or 0),
             str(annotations.get(REQUESTED_AT) or ""),
             str(annotations.get(APPROVED) or ""),
             bool(metadata.get("deletionTimestamp")),
+            str(annotations.get(ROLLBACK) or ""),
+            str(annotations.get(RETRY) or ""),
         )
+
+    def circle(self, key: str) -> tuple[str, ...]:
+        """The way from a sync through what it depends on back to itself; empty if there is none."""
+        with self._lock:
+            edges = {name: sorted(_dependencies(seen.obj)) for name, seen in self._table.items()}
+        came_from: dict[str, str] = {}
+        waiting = [key]
+        while waiting:
+            here = waiting.pop(0)
+            for other in edges.get(here, ()):
+                if other == key:
+                    way = [here]
+                    while way[-1] != key:
+                        way.append(came_from[way[-1]])
+                    return (*reversed(way), key)
+                if other not in came_from:
+                    came_from[other] = here
+                    waiting.append(other)
+        return ()
 
     # --- The watch's handler ----------------------------------------------------------------------------------------
 
@@ -98,6 +119,7 @@ class SyncTable:
             with self._lock:
                 self._table.pop(key, None)
             self._wake(key)
+            self._wake_dependents(key)  # also the end of a circle
             return
         slim = {**obj, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
         seen = Seen(slim, version_of(obj), _asks(metadata), _ready(obj))
@@ -107,7 +129,7 @@ class SyncTable:
             self._round.add(key)
         if before is None or before.asks != seen.asks:
             self._wake(key)
-        if before is None or before.ready != seen.ready:
+        if before is None or before.ready != seen.ready or before.asks != seen.asks:
             self._wake_dependents(key)
 
     def synced(self, kind: GroupKind) -> None:
@@ -144,6 +166,8 @@ def _asks(metadata: Mapping[str, Any]) -> tuple[object, ...]:
         bool(metadata.get("deletionTimestamp")),
         annotations.get(REQUESTED_AT),
         annotations.get(APPROVED),
+        annotations.get(ROLLBACK),
+        annotations.get(RETRY),
     )
 
 

@@ -1,5 +1,6 @@
 """Rollback protection that outlives its sync: the highest sequence accepted, and immutable tags as first seen.
 
+With them goes which digests were accepted, so that a sync may return to what it has run itself, and to nothing else.
 One ConfigMap per sync in the agent's namespace (tenants can't edit it), named for the sync's namespace and name
 rather than its uid, so deleting and creating the sync again does not reset it. Each value is kept for one repository
 and selector. A value only ever rises; it is written by compare-and-swap before the first object of a new artifact is
@@ -21,6 +22,7 @@ from ocisync.model.resource import JsonObject
 from ocisync.model.spec import SyncSpec
 
 _ATTEMPTS = 5
+_ACCEPTED = 20  # twice what a status tells: a digest that was refused later has its place, too
 _LABELS = {"app.kubernetes.io/name": "ocisync", "app.kubernetes.io/component": "watermark"}
 
 
@@ -56,12 +58,13 @@ class ConfigMapWatermarks:
             Unavailable, ClusterRefused: it was not written.
         """
         before = self.read(spec)
-        if before.sequence >= mark.sequence and before.digest == mark.digest:
+        if before.sequence >= mark.sequence and before.digest == mark.digest and mark.digest in before.accepted:
             return
         for _ in range(_ATTEMPTS):
             found = self._get(_name(spec))
             stored = _mark_in(found, spec) if found is not None else Mark()
-            wanted = Mark(max(stored.sequence, mark.sequence), mark.digest)
+            accepted = (mark.digest, *(digest for digest in stored.accepted if digest != mark.digest))
+            wanted = Mark(max(stored.sequence, mark.sequence), mark.digest, accepted[:_ACCEPTED])
             answer = self._put(found, spec, wanted)
             if answer.status < 300:
                 with self._lock:
@@ -121,7 +124,7 @@ def _mark_in(found: JsonObject, spec: SyncSpec) -> Mark:
         return Mark()
     try:
         value: dict[str, Any] = json.loads(text)
-        return Mark(int(value["sequence"]), str(value["digest"]))
+        return Mark(int(value["sequence"]), str(value["digest"]), tuple(map(str, value.get("accepted") or ())))
     except (ValueError, KeyError, TypeError) as error:
         # Taking it for empty would switch rollback protection off.
         raise ClusterRefused(

@@ -18,14 +18,16 @@ from ocisync.agent.events import Note, Subject
 from ocisync.agent.finalizer import Finalizers
 from ocisync.agent.metrics import Metrics
 from ocisync.agent.queue import WorkQueue
-from ocisync.agent.status import StatusWriter, next_status
+from ocisync.agent.status import StatusWriter, next_status, recorded
 from ocisync.agent.syncs import Seen, SyncTable
 from ocisync.agent.trust import TrustBoard
+from ocisync.cluster.health_checks import compiled
 from ocisync.cluster.normalise import applyset_id
 from ocisync.flows.memory import Memory, Ports
 from ocisync.flows.outcome import Done, Facts, Failed, Outcome, Reason, Stalled, Waiting
 from ocisync.flows.reconcile import reconcile
 from ocisync.flows.refusal import failed_rule, refusal_text
+from ocisync.flows.situation import NotYet
 from ocisync.flows.teardown import tear_down
 from ocisync.kit.backoff import jittered
 from ocisync.kit.log import logger
@@ -45,6 +47,7 @@ _DIGEST_LOOK_S = 600.0
 _STATUS_RETRY_S = 2.0
 _RETRY_BASE_S, _RETRY_CAP_S = 5.0, 300.0
 _LEASE_LOOK_S = 2.0
+_LEAST_POLL_S = 1.0  # while the turn of the first pass is awaited
 _BIG_PASS = 500  # objects; after such a pass its garbage is given back at once
 
 
@@ -99,9 +102,9 @@ class Workshop:
         """Give the passes their world; `progress` of the ports is ours."""
         self._ports = replace(ports, progress=self._progress)
 
-    def serve(self) -> None:
-        """Work until the queue is closed."""
-        while (key := self._desk.queue.wait()) is not None:
+    def serve(self, *, last: bool = True) -> None:
+        """Work until the queue is closed. Not `last`: never on a first pass after a start that changes nothing."""
+        while (key := self._desk.queue.wait(last=last)) is not None:
             try:
                 self._work(key)
             finally:
@@ -142,6 +145,10 @@ class Workshop:
         started = self._desk.clock.monotonic()
         try:
             self._pass(key, seen, state)
+        except NotYet:
+            self._desk.queue.line_up(key)
+            self._desk.queue.add(key, after_s=max(_LEAST_POLL_S, state.memory.poll_at - started))
+            return
         except LeaseLost as error:
             # No fault of the sync: if the lease comes back, so does its turn.
             _LOG.info("a pass was stopped", sync=key, text=error.message)
@@ -169,6 +176,7 @@ class Workshop:
             raise AssertionError("serve before connect")
         try:
             spec = parse_sync(seen.obj)
+            compiled(spec.checks)
         except InvalidInput as error:
             self._invalid(key, seen, state, error)
             return
@@ -176,13 +184,13 @@ class Workshop:
         if spec.deleting:
             self._tear_down(spec, seen, state, ports)
             return
-        if not spec.suspend:
+        if not spec.suspend and not ports.paused():
             self._desk.finalizers.ensure(spec, seen.obj)
-        applied = (state.status.get("applied") or {}).get("digest") or ""
-        outcome = reconcile(spec, state.memory, ports, status_digest=str(applied))
+        started = self._desk.clock.monotonic()
+        outcome = reconcile(spec, state.memory, ports, recorded(state.status))
         state.failures = 0
         self._tell(spec, state, outcome)
-        self._schedule(key, spec, state, outcome)
+        self._schedule(key, spec, state, outcome, started)
         changes = outcome.facts.changes
         if changes is not None and outcome.facts.objects >= _BIG_PASS:
             _give_back_memory()
@@ -219,6 +227,7 @@ class Workshop:
         sync_id = applyset_id(name, namespace)
         if self._by_id.pop(sync_id, None) is not None and self._ports is not None:
             self._ports.tracker.forget_sync(sync_id)
+            self._ports.pods.forget(sync_id)
             self._ports.watch()
         if state is not None:
             _LOG.info("sync is gone", sync=key)
@@ -254,6 +263,7 @@ class Workshop:
             metrics.gauge("ocisync_verified", int(facts.verdict.allowed), sync=key)
             metrics.gauge("ocisync_distrusted", int(facts.verdict.distrusted), sync=key)
         metrics.gauge("ocisync_suspended", int(spec.suspend), sync=key)
+        metrics.gauge("ocisync_quarantined", int(facts.quarantine is not None), sync=key)
         metrics.gauge("ocisync_objects", facts.objects, sync=key)
         metrics.gauge("ocisync_objects_ready", facts.health.ready, sync=key)
         if facts.changes is not None:
@@ -297,7 +307,7 @@ class Workshop:
                         self._desk.record(Note(spec.key, _subject(spec), "Ready", outcome.message))
             case Waiting():
                 _LOG.info("waiting", **line)
-            case Stalled() if outcome.reason == Reason.SUSPENDED:
+            case Stalled() if outcome.reason in {Reason.SUSPENDED, Reason.PAUSED}:
                 _LOG.info("suspended", **line)
                 self._desk.record(Note(spec.key, _subject(spec), outcome.reason, outcome.message))
             case Stalled():
@@ -317,12 +327,15 @@ class Workshop:
             state.unsigned_since = now
         return now - state.unsigned_since < _UNSIGNED_QUIET_S
 
-    def _schedule(self, key: str, spec: SyncSpec, state: State, outcome: Outcome) -> None:
-        if spec.suspend:
+    def _schedule(self, key: str, spec: SyncSpec, state: State, outcome: Outcome, started: float) -> None:
+        if outcome.reason in {Reason.SUSPENDED, Reason.PAUSED}:
             return
         now = self._desk.clock.monotonic()
         if spec.source.kind is SelectorKind.DIGEST:
             pauses = [jittered(_DIGEST_LOOK_S, self._desk.rng)]
+        elif state.memory.poll_at <= started:
+            # The pass ended before the registry's turn: a dependency, or no policy. What ends that wakes us.
+            pauses = [jittered(spec.source.interval_s, self._desk.rng)]
         else:
             pauses = [max(0.05, state.memory.poll_at - now)]
         after = 0.0 if isinstance(outcome, Done) else outcome.after_s

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from ocisync.cluster.apply import ObjectResult
 from ocisync.cluster.drift import DriftReport
+from ocisync.cluster.health import health
+from ocisync.cluster.health_checks import HealthRule
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Desired
 from ocisync.cluster.outcome import ErrorClass
@@ -25,6 +27,7 @@ class SyncRules:
         name: `namespace/name`, for messages.
         created_at: creationTimestamp; of two syncs that claim one object the older wins.
         paused: why nothing may be written now (suspended, deleting, distrusted); empty if it may.
+        health: of its objects; the same rule is the same object.
     """
 
     sync_id: str
@@ -33,6 +36,7 @@ class SyncRules:
     mode: DriftMode = DriftMode.CORRECT
     unowned: UnownedMode = UnownedMode.WARN
     paused: str = ""
+    health: HealthRule = health
 
     def older_than(self, other: SyncRules) -> bool:
         """Whether this sync wins a claim against another; ids decide between equals."""

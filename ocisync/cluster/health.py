@@ -27,11 +27,29 @@ class HealthStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PodQuery:
+    """Which pods tell why a workload does not progress: those of its newest revision.
+
+    Attributes:
+        selector: of labels.
+        owner: uid of a Deployment whose ReplicaSet of `revision` names one more label, the hash of its template.
+    """
+
+    selector: str
+    owner: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """A status and a sentence for people; the sentence is empty when Current."""
+    """A status and a sentence for people. `pods` where pods can say more.
+
+    The sentence is empty when Current, but for what runs towards an end, as jobs do.
+    """
 
     status: HealthStatus
     message: str = ""
+    pods: PodQuery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,14 @@ class Rollup:
     def healthy(self) -> bool:
         """Whether every object is Current."""
         return self.status is HealthStatus.CURRENT
+
+    def explained(self, reasons: Mapping[ObjectId, Health]) -> Rollup:
+        """The same with more known about some of the objects that are not healthy."""
+        if not reasons:
+            return self
+        known = [(object_id, reasons.get(object_id, state)) for object_id, state in self.waiting]
+        waiting = tuple(sorted(known, key=_severest_first))
+        return Rollup(waiting[0][1].status, self.current, self.total, waiting)
 
     def message(self) -> str:
         """One line: how many are healthy, and the first that is not."""
@@ -73,14 +99,23 @@ _SEVERITY: Final = {
 _WAITING_SHOWN: Final = 20
 
 
-def progressing(message: str) -> Health:
+def _severest_first(item: tuple[ObjectId, Health]) -> tuple[int, ObjectId]:
+    return -_SEVERITY[item[1].status], item[0]
+
+
+def progressing(message: str, pods: PodQuery | None = None) -> Health:
     """Not there yet."""
-    return Health(HealthStatus.IN_PROGRESS, message)
+    return Health(HealthStatus.IN_PROGRESS, message, pods)
 
 
 def failed(message: str) -> Health:
     """Will not get there without a change."""
     return Health(HealthStatus.FAILED, message)
+
+
+def is_running(state: Health) -> bool:
+    """Whether it is as it should be for now, and still has an end to come to."""
+    return state.status is HealthStatus.CURRENT and bool(state.message)
 
 
 def section(obj: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -185,7 +220,7 @@ def rollup(states: Iterable[tuple[ObjectId, Health]], *, plain: int = 0) -> Roll
     everything = list(states)
     waiting = sorted(
         ((object_id, state) for object_id, state in everything if state.status is not HealthStatus.CURRENT),
-        key=lambda item: (-_SEVERITY[item[1].status], item[0]),
+        key=_severest_first,
     )
     return Rollup(
         status=waiting[0][1].status if waiting else HealthStatus.CURRENT,

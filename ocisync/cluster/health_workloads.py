@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ocisync.cluster import health_pods
 from ocisync.cluster.health import (
     CURRENT,
     Health,
+    HealthStatus,
+    PodQuery,
     Rule,
     behind,
     conditions,
@@ -27,6 +30,33 @@ def _unobserved(obj: Mapping[str, Any]) -> str:
     return behind(obj)
 
 
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A label selector as a list request has it; empty if it selects everything or is none."""
+    parts = [f"{key}={value}" for key, value in sorted(section(selector, "matchLabels").items())]
+    expressions = selector.get("matchExpressions")
+    for item in expressions if isinstance(expressions, list) else []:
+        key, values = item.get("key"), ",".join(map(str, item.get("values") or ()))
+        word = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": f"{key}"}
+        parts.append(word.get(str(item.get("operator")), f"!{key}"))
+    return ",".join(parts)
+
+
+def _pods(obj: Mapping[str, Any], label: str = "", value: str = "") -> PodQuery | None:
+    """The pods of a workload's newest revision, which `label` tells from older ones."""
+    selector = selector_text(section(section(obj, "spec"), "selector"))
+    if not selector or (label and not value):
+        return None
+    return PodQuery(f"{selector},{label}={value}" if label else selector)
+
+
+def _pods_of_deployment(obj: Mapping[str, Any]) -> PodQuery | None:
+    plain, metadata = _pods(obj), section(obj, "metadata")
+    revision = section(metadata, "annotations").get("deployment.kubernetes.io/revision")
+    if plain is None or not revision:
+        return None
+    return PodQuery(plain.selector, str(metadata.get("uid") or ""), str(revision))
+
+
 def deployment(obj: Mapping[str, Any]) -> Health:
     """All replicas updated and available, none left of the old set, deadline not exceeded."""
     late = _unobserved(obj)
@@ -40,16 +70,17 @@ def deployment(obj: Mapping[str, Any]) -> Health:
         return failed(said(found["ReplicaFailure"], "pods cannot be created"))
     spec, status = section(obj, "spec"), section(obj, "status")
     wanted = number(spec, "replicas", 1)
+    pods = _pods_of_deployment(obj)
     updated, total = number(status, "updatedReplicas"), number(status, "replicas")
     if updated < wanted:
-        return progressing(f"{updated} of {wanted} new replicas created")
+        return progressing(f"{updated} of {wanted} new replicas created", pods)
     if total > updated:
-        return progressing(f"{total - updated} old replicas still running")
+        return progressing(f"{total - updated} old replicas still running", pods)
     available = number(status, "availableReplicas")
     if available < updated:
-        return progressing(f"{available} of {updated} replicas available")
+        return progressing(f"{available} of {updated} replicas available", pods)
     if number(status, "readyReplicas") < wanted:
-        return progressing(f"{number(status, 'readyReplicas')} of {wanted} replicas ready")
+        return progressing(f"{number(status, 'readyReplicas')} of {wanted} replicas ready", pods)
     return CURRENT
 
 
@@ -68,7 +99,7 @@ def replica_set(obj: Mapping[str, Any]) -> Health:
         ("readyReplicas", "ready"),
     ):
         if number(status, field) < wanted:
-            return progressing(f"{number(status, field)} of {wanted} replicas {word}")
+            return progressing(f"{number(status, field)} of {wanted} replicas {word}", _pods(obj))
     if number(status, "replicas") > wanted:
         return progressing(f"{number(status, 'replicas') - wanted} replicas too many")
     return CURRENT
@@ -81,10 +112,11 @@ def stateful_set(obj: Mapping[str, Any]) -> Health:
         return progressing(late)
     spec, status = section(obj, "spec"), section(obj, "status")
     wanted = number(spec, "replicas", 1)
+    pods = _pods(obj, "controller-revision-hash", str(status.get("updateRevision") or ""))
     if number(status, "replicas") < wanted:
-        return progressing(f"{number(status, 'replicas')} of {wanted} replicas created")
+        return progressing(f"{number(status, 'replicas')} of {wanted} replicas created", pods)
     if number(status, "readyReplicas") < wanted:
-        return progressing(f"{number(status, 'readyReplicas')} of {wanted} replicas ready")
+        return progressing(f"{number(status, 'readyReplicas')} of {wanted} replicas ready", pods)
     if number(status, "replicas") > wanted:
         return progressing(f"{number(status, 'replicas') - wanted} replicas too many")
     strategy = section(spec, "updateStrategy")
@@ -94,10 +126,10 @@ def stateful_set(obj: Mapping[str, Any]) -> Health:
     updated = number(status, "updatedReplicas")
     if partition:
         if updated < wanted - partition:
-            return progressing(f"{updated} of {wanted - partition} replicas above the partition updated")
+            return progressing(f"{updated} of {wanted - partition} replicas above the partition updated", pods)
         return CURRENT
     if status.get("currentRevision") != status.get("updateRevision") and updated < wanted:
-        return progressing(f"{updated} of {wanted} replicas updated")
+        return progressing(f"{updated} of {wanted} replicas updated", pods)
     return CURRENT
 
 
@@ -110,54 +142,23 @@ def daemon_set(obj: Mapping[str, Any]) -> Health:
     if "desiredNumberScheduled" not in status:
         return progressing("waiting for its controller")
     wanted = number(status, "desiredNumberScheduled")
+    template = section(section(obj, "metadata"), "annotations").get("deprecated.daemonset.template.generation")
+    pods = _pods(obj, "pod-template-generation", str(template or ""))
     if number(status, "currentNumberScheduled") < wanted:
-        return progressing(f"{number(status, 'currentNumberScheduled')} of {wanted} pods scheduled")
+        return progressing(f"{number(status, 'currentNumberScheduled')} of {wanted} pods scheduled", pods)
     if section(spec, "updateStrategy").get("type") != "OnDelete" and number(status, "updatedNumberScheduled") < wanted:
-        return progressing(f"{number(status, 'updatedNumberScheduled')} of {wanted} pods updated")
+        return progressing(f"{number(status, 'updatedNumberScheduled')} of {wanted} pods updated", pods)
     for field, word in (("numberAvailable", "available"), ("numberReady", "ready")):
         if number(status, field) < wanted:
-            return progressing(f"{number(status, field)} of {wanted} pods {word}")
+            return progressing(f"{number(status, field)} of {wanted} pods {word}", pods)
     return CURRENT
 
 
-_STUCK: Final = frozenset(
-    {
-        "CrashLoopBackOff",
-        "ImagePullBackOff",
-        "ErrImagePull",
-        "InvalidImageName",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-    }
-)
-
-
-def pod(obj: Mapping[str, Any]) -> Health:
-    """Ready, or ended well; a container that cannot start is a failure."""
-    status = section(obj, "status")
-    phase = str(status.get("phase") or "")
-    found = conditions(obj)
-    if phase == "Succeeded":
-        return CURRENT
-    if phase == "Failed":
-        return failed(said(status, "the pod failed"))
-    containers = status.get("containerStatuses")
-    for item in containers if isinstance(containers, list) else []:
-        waiting = section(section(item, "state"), "waiting") if isinstance(item, dict) else {}
-        if waiting.get("reason") in _STUCK:
-            return failed(f"container {item.get('name')}: {said(waiting, 'cannot start')}")
-    if is_true(found, "Ready"):
-        return CURRENT
-    if phase == "Running" and found.get("Ready", {}).get("reason") == "PodCompleted":
-        return CURRENT
-    scheduled = found.get("PodScheduled", {})
-    if scheduled.get("reason") == "Unschedulable":
-        return progressing(said(scheduled, "no node fits"))
-    return progressing(f"phase {phase}, not ready" if phase else "waiting for a node")
-
-
 def job(obj: Mapping[str, Any]) -> Health:
-    """Started is enough, as for kstatus; failed is a failure; a suspended job is as it should be."""
+    """Started is enough, as for kstatus; failed is a failure; a suspended job is as it should be.
+
+    Waves wait for its end (`is_running`).
+    """
     found = conditions(obj)
     if is_true(found, "Failed"):
         return failed(said(found["Failed"], "the job failed"))
@@ -166,7 +167,10 @@ def job(obj: Mapping[str, Any]) -> Health:
     status = section(obj, "status")
     if "startTime" not in status and not section(obj, "spec").get("suspend"):
         return progressing("waiting for its controller")
-    return CURRENT
+    if section(obj, "spec").get("suspend"):
+        return CURRENT
+    ended, wanted = number(status, "succeeded"), number(section(obj, "spec"), "completions", 1)
+    return Health(HealthStatus.CURRENT, f"{ended} of {wanted} pods of the job succeeded")
 
 
 def cron_job(obj: Mapping[str, Any]) -> Health:
@@ -202,7 +206,7 @@ RULES: Final[Mapping[tuple[str, str], Rule]] = {
     ("apps", "ReplicaSet"): replica_set,
     ("apps", "StatefulSet"): stateful_set,
     ("apps", "DaemonSet"): daemon_set,
-    ("", "Pod"): pod,
+    ("", "Pod"): health_pods.pod,
     ("batch", "Job"): job,
     ("batch", "CronJob"): cron_job,
     ("autoscaling", "HorizontalPodAutoscaler"): autoscaler,

@@ -13,7 +13,7 @@ from ocisync.cluster import findings
 from ocisync.cluster.correction import SyncRules
 from ocisync.cluster.corrector import compare, mark
 from ocisync.cluster.drift import DriftKind, FieldChange, Judgement, Verdict, judge
-from ocisync.cluster.health import CURRENT, NOT_FOUND, health
+from ocisync.cluster.health import CURRENT, NOT_FOUND
 from ocisync.cluster.kept import Kept
 from ocisync.cluster.memory import NO_GENERATION, Seen, applied_of, version_of
 from ocisync.cluster.records import Record, Task, decoded
@@ -45,7 +45,7 @@ class Judging:
                 self._kept.ending.discard(object_id.name)
         state = NOT_FOUND if gone else CURRENT
         if record.whole and not gone:
-            state = health(obj)
+            state = self._kept.health_rule(record.sync_id)(obj)
         expected = record.applied.resource_version
         if state != record.health or record.health_version < expected <= version:
             self._kept.changed.add(record.sync_id)

@@ -12,7 +12,8 @@ import zlib
 from ocisync.cluster.buckets import TokenBucket
 from ocisync.cluster.correction import Counters, Effects, Limits, SyncRules
 from ocisync.cluster.drift import DriftReport
-from ocisync.cluster.health import needs_object
+from ocisync.cluster.health import health, needs_object
+from ocisync.cluster.health_checks import HealthRule
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Desired
 from ocisync.cluster.records import Early, Record, Task
@@ -53,6 +54,11 @@ class Kept:
         whole = needs_object(object_id.group, object_id.kind)
         record = self.table[object_id] = Record(sync_id, desired, applied, slot, whole=whole)
         return record
+
+    def health_rule(self, sync_id: str) -> HealthRule:
+        """How the health of a sync's objects is told."""
+        rules = self.syncs.get(sync_id)
+        return health if rules is None else rules.health
 
     def drop(self, object_id: ObjectId) -> None:
         """Own it no longer."""

@@ -10,7 +10,8 @@ from enum import IntEnum
 from ocisync.cluster.buckets import TokenBucket
 from ocisync.cluster.correction import Limits
 from ocisync.cluster.drift import FieldChange, Judgement
-from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, health, progressing
+from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, progressing
+from ocisync.cluster.health_checks import HealthRule
 from ocisync.cluster.memory import Applied, Seen, seen_of
 from ocisync.cluster.normalise import Desired
 from ocisync.model.clock import Clock
@@ -43,9 +44,9 @@ class Early:
     health: Health
 
     @classmethod
-    def of(cls, event_type: str, obj: JsonObject) -> Early:
+    def of(cls, event_type: str, obj: JsonObject, rule: HealthRule) -> Early:
         """Keep the little that will be needed."""
-        state = NOT_FOUND if event_type == "DELETED" else health(obj)
+        state = NOT_FOUND if event_type == "DELETED" else rule(obj)
         return cls(event_type, replace(seen_of(obj), entries=()), state)
 
 

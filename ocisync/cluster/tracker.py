@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from ocisync.cluster.correction import Counters, Effects, Limits, SyncRules
 from ocisync.cluster.drift import Judgement, Verdict
-from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, Rollup, progressing, rollup
+from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, Rollup, is_running, progressing, rollup
 from ocisync.cluster.judging import Judging
 from ocisync.cluster.kept import Kept
 from ocisync.cluster.memory import Applied, seen_of, version_of
@@ -51,14 +51,25 @@ class Tracker:
 
     # --- Syncs and passes -------------------------------------------------------------------------------------------
 
-    def set_sync(self, rules: SyncRules) -> None:
-        """Add a sync or change its rules. When a pause ends, what was touched meanwhile is checked."""
+    def set_sync(self, rules: SyncRules) -> frozenset[GroupKind]:
+        """Add a sync or change its rules. When a pause ends, what was touched meanwhile is checked.
+
+        Returns:
+            Kinds whose objects must be seen once more, as their health is told by another rule from now on.
+        """
+        again: set[GroupKind] = set()
         with self._kept.lock:
             before = self._kept.syncs.get(rules.sync_id)
             self._kept.syncs[rules.sync_id] = rules
             if before is not None and before.paused and not rules.paused:
                 for object_id in self._kept.dirty.pop(rules.sync_id, ()):
                     self._kept.schedule(object_id, Task.LOOK)
+            if before is not None and before.health is not rules.health:
+                for object_id, record in self._kept.table.items():
+                    if record.sync_id == rules.sync_id and record.whole:
+                        record.health, record.health_version = NOT_SEEN, 0
+                        again.add(GroupKind(object_id.group, object_id.kind))
+        return frozenset(again)
 
     def forget_sync(self, sync_id: str) -> None:
         """Forget a sync with everything it owns."""
@@ -198,6 +209,17 @@ class Tracker:
                     states.append((object_id, self._health_of(object_id, record)))
         return rollup(states, plain=plain)
 
+    def unfinished(self, sync_id: str, ids: Iterable[ObjectId]) -> tuple[tuple[ObjectId, Health], ...]:
+        """Which of these objects are not healthy, worst first. A job that runs has not finished, healthy as it is."""
+        states = []
+        with self._kept.lock:
+            for object_id in ids:
+                record = self._kept.table.get(object_id)
+                if record is not None and record.sync_id == sync_id:
+                    state = self._health_of(object_id, record)
+                    states.append((object_id, progressing(state.message) if is_running(state) else state))
+        return rollup(states).waiting
+
     # --- The watches' handler ---------------------------------------------------------------------------------------
 
     def started(self, kind: GroupKind) -> None:
@@ -216,8 +238,9 @@ class Tracker:
             self.counters.events += 1
             record = self._kept.table.get(object_id)
             if record is None:
-                if labels_of(obj).get(PART_OF_LABEL, "") in self._kept.passes:
-                    self._kept.early[object_id] = Early.of(event_type, obj)
+                claimed_by = labels_of(obj).get(PART_OF_LABEL, "")
+                if claimed_by in self._kept.passes:
+                    self._kept.early[object_id] = Early.of(event_type, obj, self._kept.health_rule(claimed_by))
                 return
             # A new list is never older than an apply that was answered before it began, unless time itself went back.
             listed = kind not in self._kept.synced and record.shown < self._kept.rounds.get(kind, 0)

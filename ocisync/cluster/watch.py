@@ -337,6 +337,13 @@ class WatchGroup:
             for kind in sorted(kinds - self._running.keys()):
                 self._running[kind] = self._start(kind)
 
+    def again(self, kinds: frozenset[GroupKind]) -> None:
+        """Show all objects of these kinds once more, those that are watched."""
+        with self._lock:
+            for kind in sorted(kinds & self._running.keys()):
+                self._running.pop(kind)[0].stop()
+                self._running[kind] = self._start(kind)
+
     def kinds(self) -> frozenset[GroupKind]:
         """What is watched now."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ocisync.flows.fetch import Fetched, fetch
-from ocisync.flows.localcopy import Saved
+from ocisync.flows.localcopy import Saved, good
 from ocisync.flows.outcome import ArtifactFacts, Failed, Stalled
 from ocisync.flows.situation import End, Situation, sentence
 from ocisync.flows.verify import Judgement, Request, examine_reference, require, reverify
@@ -42,11 +42,12 @@ class Contents:
     def examined(self, offered: ArtifactFacts) -> Content:
         """Judge the offered digest and get its bytes: the local copy's if it is the same, else the registry's."""
         request = self._s.request(digest=offered.digest)
-        saved = self._s.saved()
-        if saved is not None and saved.digest == offered.digest:
-            content = self._from_copy(saved, request)
-            if content is not None:
-                return content
+        for name in ("", good(self._s.spec.key)):
+            saved = self._s.saved(name)
+            if saved is not None and saved.digest == offered.digest:
+                content = self._from_copy(saved, request)
+                if content is not None:
+                    return content
         try:
             judgement, content = self._from_registry(request)
         except Refused as error:

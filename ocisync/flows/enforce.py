@@ -57,6 +57,7 @@ class Enforcer:
             force=self._s.spec.force,
             guard=Guard(self._s.spec.max_prune, self._s.spec.protect),
             approved=self._s.spec.approved,
+            gentle=self._s.resuming(facts.digest),
         )
         ports.tracker.begin_pass(self._s.target.sync_id)
         try:
@@ -153,7 +154,8 @@ class Enforcer:
             evidence=content.judgement.evidence,
         )
         self._s.ports.copies.save(self._s.spec.key, saved)
-        if self._s.spec.source.kind is not SelectorKind.DIGEST:
+        # What is run again was accepted when it came, and the tag leads elsewhere.
+        if self._s.spec.source.kind is not SelectorKind.DIGEST and not self._s.own(facts.digest):
             self._s.ports.watermarks.accept(self._s.spec, Mark(content.verified.verdict.sequence, facts.digest))
 
     def _announce(self, content: Content, plan: Plan) -> None:
@@ -183,6 +185,7 @@ class Enforcer:
         look_s = next_look_s(self._s.trust.set, content.judgement, self._s.repository, self._s.ports.clock.now())
         enforced = memory.enforced = Enforced(
             facts=facts,
+            own=self._s.own(facts.digest),
             manifest=content.verified.manifest,
             evidence=proven(content.judgement),
             verdict=content.verified.verdict,
@@ -204,7 +207,7 @@ class Enforcer:
         if memory.offered is not None and memory.offered.digest == facts.digest:
             memory.offered = facts
             memory.refusal = None
-        memory.unhealthy_since = None
+        memory.unhealthy_since = memory.failed_since = None
         changes = _changes(report)
         if not problem_free:
             enforced.problem = self._incomplete(report, enforced)

@@ -124,14 +124,26 @@ class LocalCopies:
                 _LOG.warning("the local copy is damaged and not used", sync=sync, error=error)
                 return None
 
-    def drop(self, sync: str) -> None:
-        """Forget a sync that was deleted."""
-        self._in_memory.pop(sync, None)
+    def keep_good(self, sync: str) -> None:
+        """What a sync has now is good: keep it beside whatever comes next. It costs a pointer, and no content."""
+        kept = self._in_memory.get(sync)
+        if kept is not None:
+            self._in_memory[good(sync)] = kept
         if self._directory is None:
             return
         with self._lock, contextlib.suppress(OSError):
-            self._pointer(sync).unlink(missing_ok=True)
+            pointer = self._read(self._pointer(sync), _POINTER_BYTES)
+            atomic.write_bytes(self._pointer(good(sync)), pointer, mode=0o600)
             self._sweep()
+
+    def drop(self, sync: str) -> None:
+        """Forget a sync that was deleted."""
+        for name in (sync, good(sync)):
+            self._in_memory.pop(name, None)
+            if self._directory is not None:
+                with self._lock, contextlib.suppress(OSError):
+                    self._pointer(name).unlink(missing_ok=True)
+                    self._sweep()
 
     def _remember(self, sync: str, saved: Saved) -> None:
         self._in_memory.pop(sync, None)
@@ -184,6 +196,11 @@ class LocalCopies:
         for path in self._blobs.iterdir():
             if path.name not in named:
                 path.unlink(missing_ok=True)
+
+
+def good(sync: str) -> str:
+    """The name under which the last good copy of a sync is found; no sync can be called so."""
+    return f"{sync}@good"
 
 
 def evidence_bytes(evidence: EvidenceSet) -> bytes:

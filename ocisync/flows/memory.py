@@ -7,14 +7,16 @@ that is as it should be.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from typing import Protocol
 
 from ocisync.cluster.engine import Engine
+from ocisync.cluster.health import Health
 from ocisync.cluster.tracker import Tracker
+from ocisync.cluster.watch import GroupKind
 from ocisync.flows.localcopy import LocalCopies
-from ocisync.flows.outcome import ArtifactFacts, Failed, ObjectFailure, Outcome, Stalled
+from ocisync.flows.outcome import ArtifactFacts, Failed, ObjectFailure, Outcome, Quarantine, Stalled
 from ocisync.flows.retries import Retry
 from ocisync.flows.trust import TrustSet
 from ocisync.flows.verify import Request
@@ -30,10 +32,14 @@ from ocisync.oci.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was accepted last. `digest` is what the tag led to, for tags that must never move."""
+    """What was accepted last. `digest` is what the tag led to, for tags that must never move.
+
+    `accepted` are the last digests, newest first: a sync may return to what it has run itself.
+    """
 
     sequence: int = 0
     digest: str = ""
+    accepted: tuple[str, ...] = ()
 
 
 class Watermarks(Protocol):
@@ -60,6 +66,45 @@ def _never(_: SyncSpec) -> bool:
     return False
 
 
+class Pods(Protocol):
+    """Why workloads do not progress, as their pods tell."""
+
+    def attend(self, sync_id: str, waiting: Iterable[tuple[ObjectId, Health]]) -> Mapping[ObjectId, Health]:
+        """Look after exactly these; what is known of them."""
+        ...
+
+    def due_s(self, sync_id: str) -> float | None:
+        """When to ask again, in seconds; None if nothing will be known before it is told."""
+        ...
+
+    def forget(self, sync_id: str) -> None:
+        """The sync is gone, or may not be looked after."""
+        ...
+
+
+class _NoPods:
+    def attend(self, sync_id: str, waiting: Iterable[tuple[ObjectId, Health]]) -> Mapping[ObjectId, Health]:
+        return {}
+
+    def due_s(self, sync_id: str) -> float | None:
+        return None
+
+    def forget(self, sync_id: str) -> None:
+        """Nothing is looked after."""
+
+
+def _always(_: str) -> bool:
+    return True
+
+
+def _no_circle(key: str) -> tuple[str, ...]:
+    return ()
+
+
+def _none_again(kinds: frozenset[GroupKind]) -> None:
+    """Nothing is watched."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything that a pass may use.
@@ -69,8 +114,13 @@ class Ports:
         trust: the policies in force.
         dependency: why another sync (namespace, name) is not ready; empty if it is.
         watch: called when the set of owned kinds may have changed.
-        progress: told how it stands before a long step.
+        progress: told how it stands before a long step; when it returns, the status says so.
+        circle: the syncs that depend on each other in a circle through this one; empty if there is none.
+        relist: called with kinds whose objects must be shown once more.
+        pods: tells why workloads do not progress.
+        paused: why nothing may be written at all; empty if it may.
         superseded: whether a sync was changed, or asked for, since its spec was read.
+        turn: whether a sync may begin, after a start, its full pass over what is applied already.
     """
 
     open_store: Callable[[SyncSpec], Store]
@@ -85,7 +135,12 @@ class Ports:
     clock: Clock
     rng: random.Random
     stop: StopToken
+    pods: Pods = _NoPods()
+    circle: Callable[[str], tuple[str, ...]] = _no_circle
+    relist: Callable[[frozenset[GroupKind]], None] = _none_again
+    paused: Callable[[], str] = str
     superseded: Callable[[SyncSpec], bool] = _never
+    turn: Callable[[str], bool] = _always
 
 
 @dataclass(slots=True)
@@ -100,6 +155,7 @@ class Enforced:
         judge_at: when it is judged again, if nothing moves before.
         complete: everything of it is applied, and pruned.
         problem: why it is not complete.
+        own: it is from the sync's own history, and may be older than the watermark.
         retries: objects that could not be applied, and when each is tried again.
         unsettled: objects that were not applied, or only in another form: the next pass has to apply them.
         gate: objects of the waves so far, while a later wave waits for their health.
@@ -123,6 +179,7 @@ class Enforced:
     attempts: int = 0
     retry_at: float = 0.0
     refusals: int = 0
+    own: bool = False
     retries: Mapping[ObjectId, Retry] = field(default_factory=dict)
     unsettled: frozenset[ObjectId] = frozenset()
     gate: frozenset[ObjectId] = frozenset()
@@ -153,6 +210,10 @@ class Memory:
         requested: the last `requestedAt` that was acted on.
         source_failed_at: since when the registry does not answer; None if it does.
         recover_at: when to try again to find what was enforced before a restart.
+        restored: the two below were read from the sync's status.
+        quarantine: what is offered and not run.
+        rollback: the last request for a rollback that was acted on.
+        good: the digest whose content is kept, to return to.
     """
 
     enforced: Enforced | None = None
@@ -169,4 +230,9 @@ class Memory:
     source_attempts: int = 0
     cluster_attempts: int = 0
     unhealthy_since: float | None = None
+    failed_since: float | None = None
     recover_at: float = 0.0
+    restored: bool = False
+    quarantine: Quarantine | None = None
+    rollback: str = ""
+    good: str = ""

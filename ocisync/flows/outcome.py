@@ -22,10 +22,14 @@ class Reason(StrEnum):
 
     SUCCEEDED = "Succeeded"
     SUSPENDED = "Suspended"
+    PAUSED = "Paused"
     INVALID_SPEC = "InvalidSpec"
     DEPENDENCY_NOT_READY = "DependencyNotReady"
+    DEPENDENCY_CYCLE = "DependencyCycle"
     PROGRESSING = "Progressing"
+    HEALTH_FAILED = "HealthCheckFailed"
     HEALTH_TIMEOUT = "HealthCheckTimedOut"
+    ROLLED_BACK = "RolledBack"
     APPLY_FAILED = "ApplyFailed"
     PRUNE_DEFERRED = "PruneDeferred"
     PRUNE_HELD = "PruneHeld"
@@ -44,6 +48,55 @@ class ArtifactFacts:
     digest: str = ""
     revision: str = ""
     signers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """An artifact that is not run although it is offered, until the tag moves or a person lifts this.
+
+    Attributes:
+        digest, revision: of the artifact.
+        to: what runs instead: the last good one, or the one that a person chose.
+        reason: `HealthCheckFailed`, `HealthCheckTimedOut`, `ApplyFailed` or `Requested`.
+        message: what went wrong, or who asked.
+        since: RFC 3339.
+    """
+
+    digest: str
+    revision: str
+    to: ArtifactFacts
+    reason: str
+    message: str
+    since: str
+
+    @property
+    def id(self) -> str:
+        """What a person names to lift exactly this one."""
+        return f"{self.digest}@{self.since}"
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One line of a sync's history."""
+
+    artifact: ArtifactFacts
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the sync's status says of the time before: it outlives the process.
+
+    Attributes:
+        applied: the digest that was applied.
+        history: newest first.
+        rollback: the last request for a rollback that was acted on.
+    """
+
+    applied: str = ""
+    history: tuple[Past, ...] = ()
+    quarantine: Quarantine | None = None
+    rollback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +160,8 @@ class Facts:
         source_stale: the registry could not be asked for so long that someone should know.
         plan_hash: of a plan that waits for approval.
         newly_applied: this pass made `attempted` what the cluster is kept equal to.
+        quarantine: what is offered and not run.
+        rollback: the last request for a rollback that was acted on.
     """
 
     source: ArtifactFacts | None = None
@@ -122,6 +177,8 @@ class Facts:
     plan_hash: str = ""
     newly_applied: bool = False
     changes: Changes | None = None
+    quarantine: Quarantine | None = None
+    rollback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

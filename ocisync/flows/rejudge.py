@@ -98,6 +98,8 @@ class Rejudgement:
     def _request(self, enforced: Enforced) -> Request:
         if not self._same_source(enforced) or enforced.request.kind is SelectorKind.DIGEST:
             return replace(enforced.request, digest=enforced.facts.digest)
+        if enforced.own and self._s.own(enforced.facts.digest):
+            return replace(enforced.request, digest=enforced.facts.digest, watermark=0)
         mark = self._s.ports.watermarks.read(self._s.spec)
         return replace(enforced.request, digest=enforced.facts.digest, watermark=mark.sequence)
 

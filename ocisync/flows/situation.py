@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ocisync.cluster.correction import SyncRules
 from ocisync.cluster.health import HealthStatus
+from ocisync.cluster.health_checks import compiled
 from ocisync.cluster.normalise import Target, applyset_id
 from ocisync.flows.localcopy import Saved
 from ocisync.flows.memory import Mark, Memory, Ports, Refusal
@@ -23,6 +24,7 @@ from ocisync.flows.outcome import (
     ObjectFailure,
     Outcome,
     Reason,
+    Recorded,
     Stalled,
     Waiting,
 )
@@ -33,6 +35,7 @@ from ocisync.model.errors import AccessDenied, NotFound, OcisyncError
 from ocisync.model.spec import SelectorKind, SyncSpec
 from ocisync.oci.store import Store
 
+FAILED_SURELY_S = 10.0  # a failure that lasts so long is one: containers may crash once before what they need is there
 REFUSED_RETRY_S, REFUSED_RETRY_CAP_S = 10.0, 300.0
 _STALE_POLLS, _STALE_LEAST_S, _STALE_MOST_S = 5, 60.0, 600.0
 
@@ -43,6 +46,10 @@ class End(Exception):  # carries an outcome out of the steps
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
         self.outcome = outcome
+
+
+class NotYet(Exception):
+    """What is left to do is the first pass over what is applied already, and its turn has not come."""
 
 
 def target_of(spec: SyncSpec) -> Target:
@@ -67,6 +74,7 @@ def rules_of(spec: SyncSpec, paused: str) -> SyncRules:
         mode=spec.drift,
         unowned=spec.unowned,
         paused=paused,
+        health=compiled(spec.checks),
     )
 
 
@@ -74,15 +82,15 @@ class Situation:
     """Made anew for each pass; whatever outlives it is in `Memory`.
 
     Attributes:
-        status_digest: what the sync's status says was applied.
+        recorded: what the sync's status says of the time before.
         asked: a person asked, or the spec is another one: whatever waits for its time is looked at now.
     """
 
-    def __init__(self, spec: SyncSpec, memory: Memory, ports: Ports, status_digest: str) -> None:
+    def __init__(self, spec: SyncSpec, memory: Memory, ports: Ports, recorded: Recorded) -> None:
         self.spec = spec
         self.memory = memory
         self.ports = ports
-        self.status_digest = status_digest
+        self.recorded = recorded
         self.target = target_of(spec)
         self.repository = spec.source.reference.repository
         self.trust = ports.trust()
@@ -92,7 +100,11 @@ class Situation:
         if memory.selector != spec.source.watermark_key:
             # What the registry said about another source says nothing about this one.
             memory.offered = memory.refusal = memory.source_failed_at = None
+            if memory.selector:
+                memory.quarantine = None
             memory.selector, memory.poll_at = spec.source.watermark_key, 0.0
+        if not memory.restored:
+            memory.quarantine, memory.rollback, memory.restored = recorded.quarantine, recorded.rollback, True
 
     def close(self) -> None:
         """Let the registry go, and remember what was acted on."""
@@ -106,9 +118,40 @@ class Situation:
             self._store = self.ports.open_store(self.spec)
         return self._store
 
-    def saved(self) -> Saved | None:
-        """The local copy, not judged yet."""
-        return self.ports.copies.load(self.spec.key, self.repository, self.spec.source.watermark_key)
+    @property
+    def status_digest(self) -> str:
+        """What the sync's status says was applied."""
+        return self.recorded.applied
+
+    def resuming(self, digest: str) -> bool:
+        """Whether enforcing this digest only takes up again what ran before this process began: nobody waits for it."""
+        return self.memory.enforced is None and digest == self.recorded.applied
+
+    @property
+    def wanted(self) -> ArtifactFacts | None:
+        """What is to run: what the registry offers, or what runs instead while that is in quarantine."""
+        offered, quarantine = self.memory.offered, self.memory.quarantine
+        if quarantine is not None and (offered is None or offered.digest == quarantine.digest):
+            return quarantine.to
+        return offered
+
+    def own(self, digest: str) -> bool:
+        """Whether a digest is run again because this sync has run it before: then it may be older than the watermark.
+
+        That it has, the agent's own record says, which tenants can't write.
+        """
+        quarantine, enforced = self.memory.quarantine, self.memory.enforced
+        returned = quarantine is not None and quarantine.to.digest == digest
+        kept = enforced is not None and enforced.own and enforced.facts.digest == digest
+        # After a start; never what is offered: only a person or the rule above may go back, not whoever moves a tag.
+        offered = self.memory.offered
+        found_again = enforced is None and digest == self.recorded.applied
+        found_again = found_again and (offered is None or offered.digest != digest)
+        return (returned or kept or found_again) and digest in self.ports.watermarks.read(self.spec).accepted
+
+    def saved(self, name: str = "") -> Saved | None:
+        """The local copy, not judged yet; or the one of another name."""
+        return self.ports.copies.load(name or self.spec.key, self.repository, self.spec.source.watermark_key)
 
     def request(self, *, digest: str = "", watermark: int | None = None) -> Request:
         """What to verify: this source, as it was accepted before."""
@@ -116,6 +159,8 @@ class Situation:
         if source.kind is SelectorKind.DIGEST:
             return Request(self.repository, source.kind, digest=digest or source.selector)
         mark = self.ports.watermarks.read(self.spec) if watermark is None else Mark(watermark)
+        if digest and watermark is None and self.own(digest):
+            mark = Mark()
         return Request(
             self.repository,
             source.kind,
@@ -127,7 +172,9 @@ class Situation:
 
     def rules(self, paused: str) -> None:
         """Tell the tracker how to keep the objects, and why it may not write."""
-        self.ports.tracker.set_sync(rules_of(self.spec, paused))
+        again = self.ports.tracker.set_sync(rules_of(self.spec, paused))
+        if again:
+            self.ports.relist(again)
 
     def source_failed(self, error: OcisyncError) -> None:
         """Note it, and when to ask again: sooner than the interval, never in a busy loop."""
@@ -166,16 +213,29 @@ class Situation:
         if enforced.problem is not None and not (enforced.gate and facts.health.healthy is False):
             return replace(enforced.problem, facts=facts)
         if facts.health.healthy:
-            memory.unhealthy_since = None
+            memory.unhealthy_since = memory.failed_since = None
+            self._keep_good(enforced.facts.digest)
             name = enforced.facts.revision or enforced.facts.digest
             return Done(f"applied {name}: {facts.health.message}", facts)
         now = self.ports.clock.monotonic()
         memory.unhealthy_since = now if memory.unhealthy_since is None else memory.unhealthy_since
         left = self.spec.wait_timeout_s - (now - memory.unhealthy_since)
-        if left > 0:
-            return Waiting(Reason.PROGRESSING, facts.health.message, left, facts)
-        timeout = f"not healthy after {self.spec.wait_timeout_s:.0f} s: {facts.health.message}"
-        return Failed(Reason.HEALTH_TIMEOUT, timeout, facts, self.spec.retry_interval_s)
+        if left <= 0:
+            timeout = f"not healthy after {self.spec.wait_timeout_s:.0f} s: {facts.health.message}"
+            return Failed(Reason.HEALTH_TIMEOUT, timeout, facts, self.spec.retry_interval_s)
+        if facts.health.failed:
+            memory.failed_since = now if memory.failed_since is None else memory.failed_since
+            look = max(0.1, FAILED_SURELY_S - (now - memory.failed_since))
+            return Failed(Reason.HEALTH_FAILED, facts.health.message, facts, min(left, look))
+        memory.failed_since = None
+        pods_s = self.ports.pods.due_s(self.target.sync_id)
+        return Waiting(Reason.PROGRESSING, facts.health.message, left if pods_s is None else min(left, pods_s), facts)
+
+    def _keep_good(self, digest: str) -> None:
+        """The first time that an artifact is healthy, its content is kept to return to."""
+        if self.memory.good != digest:
+            self.memory.good = digest
+            self.ports.copies.keep_good(self.spec.key)
 
     def facts(
         self,
@@ -203,12 +263,15 @@ class Situation:
             plan_hash=plan_hash,
             newly_applied=newly,
             changes=changes,
+            quarantine=memory.quarantine,
+            rollback=memory.rollback,
         )
 
     def _health(self) -> HealthFacts:
         if self.memory.enforced is None:
             return HealthFacts()
         rollup = self.ports.tracker.health(self.target.sync_id)
+        rollup = rollup.explained(self.ports.pods.attend(self.target.sync_id, rollup.waiting))
         return HealthFacts(
             healthy=rollup.healthy,
             failed=rollup.status is HealthStatus.FAILED,

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from ocisync.cluster.engine import ApplyReport
 from ocisync.cluster.outcome import ErrorClass
 from ocisync.flows.memory import Memory, Ports
-from ocisync.flows.outcome import Done, Facts, Failed, Outcome, Reason, Waiting
+from ocisync.flows.outcome import Done, Facts, Failed, Outcome, Reason, Stalled, Waiting
 from ocisync.flows.situation import rules_of, target_of
 from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.spec import DeletionPolicy, SyncSpec
 
 _LOOK_S = 1.0
+_PAUSED_LOOK_S = 60.0  # its end wakes us
 _RETRY_S, _RETRY_CAP_S = 2.0, 60.0
 _NAMED = 5
 
@@ -31,6 +32,10 @@ def tear_down(spec: SyncSpec, memory: Memory, ports: Ports, *, account_exists: C
         ports: the world.
         account_exists: whether a service account (namespace, name) exists.
     """
+    paused = ports.paused()
+    if paused:
+        ports.tracker.set_sync(rules_of(spec, "paused"))
+        return Stalled(Reason.PAUSED, f"nothing is deleted: {paused}", Facts(), _PAUSED_LOOK_S)
     # Suspended means that nothing is written, and a deletion is a write.
     orphan = spec.deletion_policy is DeletionPolicy.ORPHAN or spec.suspend
     target = target_of(spec)
@@ -73,6 +78,7 @@ def _nobody_may(report: ApplyReport) -> bool:
 
 def _ended(spec: SyncSpec, ports: Ports, message: str) -> Outcome:
     ports.tracker.forget_sync(target_of(spec).sync_id)
+    ports.pods.forget(target_of(spec).sync_id)
     ports.copies.drop(spec.key)
     ports.watch()
     return Done(message, Facts(), Reason.DELETING)

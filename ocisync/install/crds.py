@@ -72,8 +72,9 @@ def _wait() -> JsonObject:
         },
         required=("apiVersion", "kind"),
     )
+    check["anyOf"] = [{"required": ["current"]}, {"required": ["failed"]}]
     return record(
-        "Health after an apply.",
+        "Health after an apply. Where this is given, a wave waits for the health of the one before.",
         {"timeout": duration("How long to wait.", "5m"), "checks": many("Own rules.", check, most=64)},
     )
 
@@ -193,6 +194,21 @@ def _status() -> JsonObject:
             ),
             "failures": many("What failed, at most 20.", failure, most=20),
             "history": many("The last applied artifacts, newest first.", entry, most=10),
+            "quarantine": record(
+                "What is offered and not run: it failed here, or a person went back from it.",
+                {
+                    "digest": text("Its digest.", most=71),
+                    "revision": text("Its revision.", most=1024),
+                    "reason": text("Why, in one word.", most=64),
+                    "message": text("Why.", most=1024),
+                    "time": {"type": "string", "format": "date-time", "description": "Since when."},
+                    "to": record(
+                        "What runs instead.",
+                        {name: artifact[name] for name in ("tag", "digest", "revision", "signers")},
+                    ),
+                },
+            ),
+            "lastHandledRollback": text("The last rollback annotation acted on.", most=256),
             "planHash": text("Hash of a plan that waits for approval.", most=128),
             "lastHandledReconcileAt": text("The last requestedAt annotation acted on.", most=256),
         },

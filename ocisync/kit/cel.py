@@ -107,7 +107,7 @@ def compiled(text: str) -> Any:
     if library is None:
         return NO_LIBRARY
     try:
-        return library.compile(text)
+        return _calm(library.compile, text)
     except Exception as error:  # noqa: BLE001 - a foreign parser
         return short(str(error))
 
@@ -123,7 +123,17 @@ def run(program: Any, variables: Mapping[str, Any]) -> Any:
         context.add_variable(name, value)
     for name, function in _FUNCTIONS.items():
         context.add_function(name, function)
-    return program.execute(context)
+    return _calm(program.execute, context)
+
+
+def _calm(function: Callable[[Any], Any], argument: Any) -> Any:
+    """A defect of the library ends in an error, not in the end of the thread."""
+    try:
+        return function(argument)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of its other language; it is no Exception
+            raise
+        raise RuntimeError(f"the CEL library failed: {error}") from error
 
 
 def matcher(pattern: str) -> Callable[[str], bool] | None:

@@ -10,6 +10,7 @@ OcisyncError            1   something failed
 ├── ClusterRefused      8   the API server said no
 └── Interrupted       130   the user or a signal stopped us
     └── LeaseLost     130   another agent may be the one that writes now
+        └── Paused    130   an operator lets nobody write
 """
 
 from __future__ import annotations
@@ -150,3 +151,9 @@ class LeaseLost(Interrupted):
     """This process may not write any more, or not now: no fault of what it was about to write."""
 
     default_reason = "LeaseLost"
+
+
+class Paused(LeaseLost):
+    """An operator has paused all writes: no fault of what was about to be written either."""
+
+    default_reason = "Paused"

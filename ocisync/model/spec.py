@@ -28,6 +28,10 @@ FIELD_MANAGER = "ocisync"
 # Annotations.
 REQUESTED_AT = "ocisync.dev/requestedAt"
 APPROVED = "ocisync.dev/approved"
+ROLLBACK = "ocisync.dev/rollback"  # DIGEST@TIME: run this digest of the sync's own history until the tag moves
+RETRY = "ocisync.dev/retry"  # DIGEST@TIME of a quarantine: end it
+SUSPENDED_BY = "ocisync.dev/suspended-by"
+SUSPEND_REASON = "ocisync.dev/suspend-reason"
 PRUNE = "ocisync.dev/prune"
 FORCE = "ocisync.dev/force"
 APPLY = "ocisync.dev/apply"
@@ -36,6 +40,8 @@ WAVE = "ocisync.dev/wave"
 PROTECT = "ocisync.dev/protect"
 ADOPT = "ocisync.dev/adopt"
 FINALIZER = "ocisync.dev/finalizer"
+
+PAUSE_NAME = "ocisync-pause"  # a ConfigMap in the agent's namespace: while it exists, no object is written
 
 # ApplySet conventions (KEP-3659).
 PART_OF_LABEL = "applyset.kubernetes.io/part-of"
@@ -47,6 +53,8 @@ APPLYSET_PARENT_LABEL = "applyset.kubernetes.io/is-parent-type"
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?\Z")
 _MIN_INTERVAL_S = 1.0
+_CHECKS_COUNT = 64
+_CEL_CHARS = 4096
 
 
 class DriftMode(StrEnum):
@@ -111,6 +119,23 @@ class IgnoreRule:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """CEL over one kind of object. What is empty is left to the kind's own rule; never both.
+
+    Attributes:
+        place: where it stands in the spec, for messages.
+        current: true when the object is healthy.
+        failed: true when it will not become healthy by itself.
+    """
+
+    place: str
+    group: str
+    kind: str
+    current: str
+    failed: str
+
+
+@dataclass(frozen=True, slots=True)
 class SyncSpec:
     """A parsed `ArtifactSync` with its identity. Times in seconds."""
 
@@ -127,6 +152,8 @@ class SyncSpec:
     deletion_policy: DeletionPolicy
     waits: bool
     wait_timeout_s: float
+    checks: tuple[HealthCheck, ...]
+    roll_back: bool
     drift: DriftMode
     unowned: UnownedMode
     ignore: tuple[IgnoreRule, ...]
@@ -139,6 +166,10 @@ class SyncSpec:
     requested_at: str = ""
     approved: str = ""
     deleting: bool = False
+    rollback: str = ""
+    retry: str = ""
+    suspended_by: str = ""
+    suspend_reason: str = ""
     images: ImageMap = ImageMap()
 
     @property
@@ -258,6 +289,31 @@ def _parse_ignore(item: object, index: int) -> IgnoreRule:
     return IgnoreRule(target.text("group"), target.text("kind"), target.text("namespace"), target.text("name"), paths)
 
 
+def _parse_checks(wait: _Reader) -> tuple[HealthCheck, ...]:
+    """The shape of the checks; whether their CEL can be read is found out where it is compiled."""
+    items = wait.items("checks")
+    if len(items) > _CHECKS_COUNT:
+        raise InvalidInput(f"spec.wait.checks: {len(items)} checks; at most {_CHECKS_COUNT} are taken")
+    found: dict[tuple[str, str], HealthCheck] = {}
+    for index, item in enumerate(items):
+        where = f"spec.wait.checks[{index}]"
+        reader = _Reader(item, where, ("apiVersion", "kind", "current", "failed"))
+        group, slash, _ = reader.text("apiVersion").rpartition("/")
+        check = HealthCheck(
+            where, group if slash else "", reader.text("kind"), reader.text("current"), reader.text("failed")
+        )
+        if not check.kind or not reader.text("apiVersion"):
+            raise InvalidInput(f"{where}: apiVersion and kind are required")
+        if not check.current.strip() and not check.failed.strip():
+            raise InvalidInput(f"{where}: give current, failed or both")
+        if max(len(check.current), len(check.failed)) > _CEL_CHARS:
+            raise InvalidInput(f"{where}: an expression has more than {_CEL_CHARS} characters")
+        before = found.setdefault((check.group, check.kind), check)
+        if before is not check:
+            raise InvalidInput(f"{where}: {check.kind} has a check already, {before.place}")
+    return tuple(found.values())
+
+
 def _parse_max_prune(guard: _Reader, value: object) -> str:
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch(r"(?:\d{1,6}|(?:100|\d{1,2})%)", text):
@@ -296,10 +352,6 @@ def parse_sync(obj: JsonObject) -> SyncSpec:
     guard = spec.child("guard", ("maxPrune", "protect"))
     target = spec.child("target", ("namespace", "serviceAccountName"))
     wait = spec.child("wait", ("timeout", "checks"))
-    if wait.has("checks"):
-        raise InvalidInput("spec.wait.checks: not supported by this version of ocisync")
-    if spec.child("onFailure", ("rollback",)).flag("rollback", default=False):
-        raise InvalidInput("spec.onFailure.rollback: not supported by this version of ocisync")
     raw_guard = (obj.get("spec") or {}).get("guard") or {}
     namespace = str(metadata.get("namespace") or "default")
     depends_on = tuple(
@@ -329,6 +381,8 @@ def parse_sync(obj: JsonObject) -> SyncSpec:
         deletion_policy=deletion,
         waits=spec.has("wait"),
         wait_timeout_s=wait.duration("timeout", "5m"),
+        checks=_parse_checks(wait),
+        roll_back=spec.child("onFailure", ("rollback",)).flag("rollback", default=False),
         drift=mode,
         unowned=unowned,
         ignore=tuple(_parse_ignore(item, index) for index, item in enumerate(spec.items("ignore"))),
@@ -341,5 +395,9 @@ def parse_sync(obj: JsonObject) -> SyncSpec:
         requested_at=str(annotations.get(REQUESTED_AT) or ""),
         approved=str(annotations.get(APPROVED) or ""),
         deleting=bool(metadata.get("deletionTimestamp")),
+        rollback=str(annotations.get(ROLLBACK) or ""),
+        retry=str(annotations.get(RETRY) or ""),
+        suspended_by=str(annotations.get(SUSPENDED_BY) or ""),
+        suspend_reason=str(annotations.get(SUSPEND_REASON) or ""),
         images=_parse_images(spec),
     )

@@ -24,7 +24,7 @@ from ocisync.cluster.watch import GroupKind
 from ocisync.flows.fetch import fetch
 from ocisync.flows.localcopy import LocalCopies
 from ocisync.flows.memory import Enforced, Mark, Memory, Ports, Trust
-from ocisync.flows.outcome import ArtifactFacts
+from ocisync.flows.outcome import ArtifactFacts, Recorded
 from ocisync.flows.publish import PublishRequest, publish
 from ocisync.flows.rejudge import Rejudgement
 from ocisync.flows.situation import Situation
@@ -250,7 +250,7 @@ class Running:
 
     def look(self) -> None:
         """The step of a pass that judges what runs again."""
-        situation = Situation(self.spec, self.memory, self.ports, self.digest)
+        situation = Situation(self.spec, self.memory, self.ports, Recorded(self.digest))
         Rejudgement(situation).run()
 
     def set_trust(self, trust: TrustSet) -> None:

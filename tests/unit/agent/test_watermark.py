@@ -51,7 +51,7 @@ def test_a_new_sync_has_no_mark() -> None:
 def test_a_mark_survives_the_process_and_the_sync() -> None:
     store = Store()
     marks(store)[0].accept(spec(), Mark(100, "sha256:a"))
-    assert marks(store)[0].read(spec(uid="u-2")) == Mark(100, "sha256:a")
+    assert marks(store)[0].read(spec(uid="u-2")) == Mark(100, "sha256:a", ("sha256:a",))
 
 
 def test_marks_of_other_selectors_are_others() -> None:
@@ -59,7 +59,7 @@ def test_marks_of_other_selectors_are_others() -> None:
     marks(store)[0].accept(spec("production"), Mark(100, "sha256:a"))
     assert marks(store)[0].read(spec("staging")) == Mark()
     marks(store)[0].accept(spec("staging"), Mark(5, "sha256:b"))
-    assert marks(store)[0].read(spec("production")) == Mark(100, "sha256:a")
+    assert marks(store)[0].read(spec("production")) == Mark(100, "sha256:a", ("sha256:a",))
 
 
 def test_a_mark_only_rises() -> None:
@@ -67,7 +67,16 @@ def test_a_mark_only_rises() -> None:
     first, _ = marks(store)
     first.accept(spec(), Mark(100, "sha256:a"))
     first.accept(spec(), Mark(50, "sha256:b"))
-    assert marks(store)[0].read(spec()) == Mark(100, "sha256:b")
+    assert marks(store)[0].read(spec()) == Mark(100, "sha256:b", ("sha256:b", "sha256:a"))
+
+
+def test_the_last_twenty_digests_that_were_accepted_are_remembered() -> None:
+    store = Store()
+    for number in range(30):
+        marks(store)[0].accept(spec(), Mark(number, f"sha256:{number}"))
+    marks(store)[0].accept(spec(), Mark(30, "sha256:25"))
+    accepted = marks(store)[0].read(spec()).accepted
+    assert accepted[:3] == ("sha256:25", "sha256:29", "sha256:28") and len(accepted) == 20
 
 
 def test_an_equal_mark_writes_nothing_and_reads_nothing_twice() -> None:

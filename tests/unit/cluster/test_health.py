@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocisync.cluster.health import CURRENT, Health, HealthStatus, health, needs_object, rollup
+from ocisync.cluster.health import CURRENT, Health, HealthStatus, health, is_running, needs_object, rollup
 from ocisync.model.resource import JsonObject, ObjectId
 
 OK, BUSY, BAD = HealthStatus.CURRENT, HealthStatus.IN_PROGRESS, HealthStatus.FAILED
@@ -72,7 +72,11 @@ def custom(*conditions: JsonObject, **status: Any) -> JsonObject:
     return obj("example.com/v1", "Widget", {}, {"conditions": list(conditions), **status})
 
 
-BACKOFF = {"name": "web", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m"}}}
+CRASH = {"terminated": {"exitCode": 3, "reason": "Error", "message": "no database"}}
+BACKOFF = {
+    "name": "web", "lastState": CRASH,
+    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m"}},
+}  # fmt: skip
 
 CASES = [
     ("deployment ready", deployment(), OK, ""),
@@ -113,10 +117,10 @@ CASES = [
     ("pod ready", pod("Running", cond("Ready")), OK, ""),
     ("pod done", pod("Succeeded"), OK, ""),
     ("pod failed", pod("Failed", message="oom"), BAD, "oom"),
-    ("pod crashing", pod("Running", cond("Ready", "False"), containerStatuses=[BACKOFF]), BAD, "back-off"),
+    ("pod crashing", pod("Running", cond("Ready", "False"), containerStatuses=[BACKOFF]), BAD, "exit code 3: no database"),
     ("pod pending", pod("Pending", cond("PodScheduled", "False", "Unschedulable", "no cpu")), BUSY, "no cpu"),
     ("pod new", obj("v1", "Pod"), BUSY, "node"),
-    ("job running", job(None, startTime="t"), OK, ""),
+    ("job running", job(None, startTime="t"), OK, "0 of 1 pods of the job succeeded"),
     ("job done", job(None, cond("Complete")), OK, ""),
     ("job failed", job(None, cond("Failed", message="deadline")), BAD, "deadline"),
     ("job new", job(), BUSY, "controller"),
@@ -169,7 +173,7 @@ def test_health_of(live: JsonObject, status: HealthStatus, words: str) -> None:
     found = health(live)
     assert found.status is status, found
     assert words in found.message
-    assert (found.message == "") is (status is OK)
+    assert (found.message == "") is (status is OK and not is_running(found))
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
