@@ -116,8 +116,8 @@ def fold(entries: Sequence[Entry], new: Entry) -> list[Entry]:
     if last is not None and is_open(last) and is_open(new) and _same(last, new) and last["fields"] == new["fields"]:
         return out  # known, and still so
     if len(mine) >= _APART and all(_same(entry, new) and _recent(entry, new) for entry in mine[-_APART:]):
-        mine[-1].update({**new, "firstSeenAt": mine[-1].get("firstSeenAt") or mine[-1]["seenAt"]})
-        mine[-1]["count"] = _count(last) + 1
+        count, first = _count(mine[-1]) + 1, mine[-1].get("firstSeenAt") or mine[-1]["seenAt"]
+        mine[-1].update({**new, "count": count, "firstSeenAt": first})
         out.remove(mine[-1])
         out.append(mine[-1])
         return _trimmed(out)
@@ -153,8 +153,8 @@ def _recent(entry: Entry, new: Entry) -> bool:
     return before is not None and now is not None and now - before <= _FOLD_WITHIN
 
 
-def _count(entry: Entry | None) -> int:
-    found = (entry or {}).get("count")
+def _count(entry: Entry) -> int:
+    found = entry.get("count")
     return found if isinstance(found, int) else 1
 
 
@@ -186,10 +186,20 @@ def read_lines(text: str) -> list[Entry]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("object"), dict) and isinstance(entry.get("fields"), list):
-            entry["fields"] = [item for item in entry["fields"] if isinstance(item, dict)]
+        if isinstance(entry, dict) and _sound(entry):
             found.append(entry)
     return found
+
+
+def _sound(entry: Entry) -> bool:
+    """Whether it has the parts that are relied on."""
+    fields = entry.get("fields")
+    return (
+        isinstance(entry.get("object"), dict)
+        and isinstance(fields, list)
+        and all(isinstance(item, dict) for item in fields)
+        and all(isinstance(entry.get(key), str) for key in ("kind", "action", "seenAt"))
+    )
 
 
 @dataclass(frozen=True, slots=True)
