@@ -10,6 +10,7 @@ what it leads to has gone.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -212,8 +213,7 @@ def _stages(
         stage[id_] = (waves[id_], rank(id_))
         circle = _circle_through(id_, needs, stuck)
         if circle:
-            text = " → ".join(str(step) for step in circle)
-            message = with_advice(f"dependency circle: {text}", "take one ocisync.dev/depends-on out")
+            message = with_advice(f"dependency circle: {_shown(circle)}", "take one ocisync.dev/depends-on out")
             failures.setdefault(id_, failed(ErrorClass.PERMANENT, "DependencyCycle", message))
     return stage
 
@@ -237,6 +237,17 @@ def _circle_through(
                 came_from[other] = id_
                 queue.append(other)
     return ()
+
+
+def _shown(circle: tuple[ObjectId, ...]) -> str:
+    """The steps of a circle, from its first object on; what a step shares with the one before is left out."""
+    start = circle.index(min(circle))
+    steps = (*circle[start:-1], *circle[: start + 1])
+    texts = [str(steps[0])]
+    for before, step in itertools.pairwise(steps):
+        alike = (before.group_kind, before.namespace) == (step.group_kind, step.namespace)
+        texts.append(step.name if alike else str(step))
+    return " → ".join(texts)
 
 
 class Schedule:

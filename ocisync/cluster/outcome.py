@@ -82,13 +82,19 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
         (r"exceeded quota", "raise the quota or ask for less"),
-        (r"cannot \w+ resource", "grant it to the account with a Role or ClusterRole"),
+        (r"cannot \w+ resource", "grant it to that account with a Role or ClusterRole"),
         (r"\bdenied (?:the )?request", "change the object, or whoever keeps the rule must"),
         (r"field not declared in schema|unknown field", "a typo, or the cluster's schema is older"),
         (r"[Tt]oo long: may not be more than \d+ bytes|too large", "split it up"),
         (r'namespaces "[^"]*" not found', "create it, or add it to the artifact"),
         (r"is being terminated", "it is tried again when that has ended"),
     )
+)
+# `jobs.batch "x" is forbidden: User "u" cannot patch resource "jobs" in API group "batch" in the namespace "n"`
+_CANNOT = re.compile(
+    r'.*? is forbidden: User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" '
+    r'in API group "(?P<group>[^"]*)"(?P<where>.*)',
+    re.S,
 )
 _RECREATE = "annotate it with ocisync.dev/force: enabled to delete and create it anew"
 
@@ -210,7 +216,14 @@ def _message(
         advice = _RECREATE
     elif error_class is ErrorClass.FORBIDDEN and user and user not in text and not advice:
         text = f"{text} (as {user})"
-    return with_advice(_TYPED_PATCH.sub("", text, count=1) or f"HTTP {code}", advice)
+    text = _CANNOT.sub(_cannot, _TYPED_PATCH.sub("", text, count=1))
+    return with_advice(text or f"HTTP {code}", advice)
+
+
+def _cannot(match: re.Match[str]) -> str:
+    resource = f"{match['resource']}.{match['group']}" if match["group"] else match["resource"]
+    where = match["where"].replace("in the namespace", "in namespace").replace('"', "")
+    return f"{match['user']} cannot {match['verb']} {resource}{where}"
 
 
 def unknown_kind(name: str, served: str = "") -> str:

@@ -64,17 +64,18 @@ def noted(
             found[result.id] = known
             continue
         attempts = known.attempts + 1 if known is not None and _alike(known.failure, failure) else 1
-        found[result.id] = Retry(failure, attempts, now + pause_s(failure, attempts, interval_s))
+        moving = _may_be_learnt(result.id) and failure.undeclared
+        found[result.id] = Retry(failure, attempts, now + pause_s(failure, attempts, interval_s, moving=moving))
     return found
 
 
-def pause_s(failure: ApiFailure, attempts: int, interval_s: float) -> float:
-    """How long after its n-th failure in a row an object is left alone."""
+def pause_s(failure: ApiFailure, attempts: int, interval_s: float, *, moving: bool = False) -> float:
+    """How long after its n-th failure in a row an object is left alone. `moving`: the schema may be on its way."""
     steps = min(attempts - 1, _DOUBLINGS)
     slow = min(max(interval_s, _SOON_S) * 2.0**steps, SLOWEST_S)
     match failure.error_class:
         case ErrorClass.PERMANENT | ErrorClass.IMMUTABLE:
-            if failure.undeclared and attempts < _UNDECLARED_LOOKS:
+            if moving and attempts < _UNDECLARED_LOOKS:
                 return slow
             return slow if denied_by_admission(failure) else math.inf
         case ErrorClass.FORBIDDEN | ErrorClass.CONFLICT:
@@ -82,6 +83,11 @@ def pause_s(failure: ApiFailure, attempts: int, interval_s: float) -> float:
         case _:
             soon = min(_SOON_S * 2.0**steps, max(interval_s, _SOON_S))
             return max(soon, failure.retry_after_s or 0.0)
+
+
+def _may_be_learnt(id_: ObjectId) -> bool:
+    """Whether the kind is one that a definition brings, and not the server's own."""
+    return "." in id_.group and not id_.group.endswith(".k8s.io")
 
 
 def _alike(first: ApiFailure, second: ApiFailure) -> bool:
