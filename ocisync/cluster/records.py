@@ -37,17 +37,19 @@ class Task(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """What a watch showed of an object before it was known here."""
+    """What a watch showed of an object before it was known here, judged by `rule`; `sync_id` is whose label it has."""
 
+    sync_id: str
     event_type: str
     seen: Seen
     health: Health
+    rule: HealthRule
 
     @classmethod
-    def of(cls, event_type: str, obj: JsonObject, rule: HealthRule) -> Early:
+    def of(cls, sync_id: str, event_type: str, obj: JsonObject, rule: HealthRule) -> Early:
         """Keep the little that will be needed."""
         state = NOT_FOUND if event_type == "DELETED" else rule(obj)
-        return cls(event_type, replace(seen_of(obj), entries=()), state)
+        return cls(sync_id, event_type, replace(seen_of(obj), entries=()), state, rule)
 
 
 class Record:

@@ -24,6 +24,7 @@ from ocisync.cluster.judging import Judging
 from ocisync.cluster.kept import Kept
 from ocisync.cluster.memory import Applied, seen_of, version_of
 from ocisync.cluster.normalise import ApplyMode, Desired
+from ocisync.cluster.ownership import applied_by_us
 from ocisync.cluster.records import NOT_SEEN, Early, Record, Task
 from ocisync.cluster.watch import GroupKind
 from ocisync.cluster.working import Working
@@ -69,6 +70,10 @@ class Tracker:
                     if record.sync_id == rules.sync_id and record.whole:
                         record.health, record.health_version = NOT_SEEN, 0
                         again.add(GroupKind(object_id.group, object_id.kind))
+            for object_id, early in [*self._kept.early.items()]:
+                if early.sync_id == rules.sync_id and early.rule is not rules.health:
+                    del self._kept.early[object_id]
+                    again.add(GroupKind(object_id.group, object_id.kind))
         return frozenset(again)
 
     def forget_sync(self, sync_id: str) -> None:
@@ -77,6 +82,8 @@ class Tracker:
             self._kept.syncs.pop(sync_id, None)
             self._kept.passes.pop(sync_id, None)
             self._kept.dirty.pop(sync_id, None)
+            for object_id in [i for i, early in self._kept.early.items() if early.sync_id == sync_id]:
+                del self._kept.early[object_id]
             for object_id in [i for i, record in self._kept.table.items() if record.sync_id == sync_id]:
                 self._kept.drop(object_id)
 
@@ -122,8 +129,9 @@ class Tracker:
         """The pass is over: what it did not apply is judged by what was seen meanwhile."""
         with self._kept.lock:
             self._kept.passes.pop(sync_id, None)
-            if not self._kept.passes:
-                self._kept.early.clear()
+            for object_id, early in [*self._kept.early.items()]:
+                if early.sync_id == sync_id and early.event_type == "DELETED":
+                    del self._kept.early[object_id]
             for object_id in self._kept.tasks.deferring():
                 record = self._kept.table.get(object_id)
                 if record is not None and record.sync_id == sync_id:
@@ -238,9 +246,7 @@ class Tracker:
             self.counters.events += 1
             record = self._kept.table.get(object_id)
             if record is None:
-                claimed_by = labels_of(obj).get(PART_OF_LABEL, "")
-                if claimed_by in self._kept.passes:
-                    self._kept.early[object_id] = Early.of(event_type, obj, self._kept.health_rule(claimed_by))
+                self._shown_early(object_id, event_type, obj)
                 return
             # A new list is never older than an apply that was answered before it began, unless time itself went back.
             listed = kind not in self._kept.synced and record.shown < self._kept.rounds.get(kind, 0)
@@ -297,13 +303,25 @@ class Tracker:
 
     # --- Inside, with the lock held ---------------------------------------------------------------------------------
 
+    def _shown_early(self, object_id: ObjectId, event_type: str, obj: JsonObject) -> None:
+        """Keep what is shown of an object that a pass has yet to own: one that is as it should be is not shown twice.
+
+        So it was before a restart, when the kind is watched for another sync already, or for one that was just made.
+        """
+        claimed_by = labels_of(obj).get(PART_OF_LABEL, "")
+        if claimed_by in self._kept.passes or (event_type != "DELETED" and claimed_by and applied_by_us(obj)):
+            rule = self._kept.health_rule(claimed_by)
+            self._kept.early[object_id] = Early.of(claimed_by, event_type, obj, rule)
+        else:
+            self._kept.early.pop(object_id, None)
+
     def _put(self, sync_id: str, desired: Desired, applied: Applied) -> None:
         kept, object_id = self._kept, desired.id
         record = kept.table.get(object_id)
         if record is None or record.sync_id != sync_id:
             record = kept.new_record(sync_id, desired, applied)
             early = kept.early.pop(object_id, None)
-            if early is not None:
+            if early is not None and early.sync_id == sync_id:
                 record.version = record.health_version = early.seen.resource_version
                 record.health = early.health if record.whole else CURRENT
                 kept.tasks.of(object_id).deferred = (early.event_type, early.seen)

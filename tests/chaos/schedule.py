@@ -23,13 +23,13 @@ class Action(StrEnum):
     DELETE = "delete"  # somebody deletes objects
     STRIP = "strip"  # somebody takes the label off objects
     COMPACT = "compact"  # etcd forgets its history, and every watch breaks
-    LEASE = "lease"  # somebody else holds the lease for a moment
+    LEASE = "lease"  # somebody else takes the lease: the agent ends, and is started again
 
 
 _WEIGHTS: Final = {
     Action.REVISE: 20, Action.KILL: 18, Action.API_RESTART: 6, Action.STORM: 9, Action.DROP: 7, Action.GONE: 7,
     Action.SLOW: 7, Action.LOST: 9, Action.EDIT: 12, Action.DELETE: 10, Action.STRIP: 8, Action.COMPACT: 6,
-    Action.LEASE: 3,
+    Action.LEASE: 8,
 }  # fmt: skip
 
 
@@ -57,30 +57,39 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A whole run: `syncs` syncs in one namespace; `definitions` of them bring a definition with its resources."""
+    """A whole run.
+
+    Attributes:
+        syncs: how many, in one namespace.
+        definitions: the first of them brings a definition and its resources.
+        lease: the agent works only while it holds its lease, as installations with a standby do.
+    """
 
     seed: int
     syncs: int
     definitions: bool
+    lease: bool
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        return f"{self.syncs} syncs{' with definitions' if self.definitions else ''}: {' '.join(map(str, self.steps))}"
+        parts = [f"{self.syncs} syncs", *["definitions"] * self.definitions, *["lease"] * self.lease]
+        return f"{', '.join(parts)}: {' '.join(map(str, self.steps))}"
 
 
 def draw(seed: int) -> Schedule:
     """The schedule of a seed."""
     rng = random.Random(seed)
+    lease = rng.random() < 0.5
     steps = [_step(Action.REVISE, rng, busy=False)]
     length = rng.randint(7, 10)
     while len(steps) < length:
         # What goes wrong must mostly go wrong while something is being done.
         busy = steps[-1].action in (Action.REVISE, Action.KILL, Action.API_RESTART)
         action = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-        if action is steps[-1].action and action is not Action.REVISE:
+        if (action is steps[-1].action and action is not Action.REVISE) or (action is Action.LEASE and not lease):
             continue
         steps.append(_step(action, rng, busy=busy))
-    return Schedule(seed, syncs=rng.choice((1, 2, 2)), definitions=rng.random() < 0.25, steps=tuple(steps))
+    return Schedule(seed, rng.choice((1, 2, 2)), rng.random() < 0.25, lease, tuple(steps))
 
 
 def _step(action: Action, rng: random.Random, *, busy: bool) -> Step:

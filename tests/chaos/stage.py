@@ -10,15 +10,17 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from ocisync.agent.lease import LEASE_NAME
 from ocisync.install.rbac import AGENT_NAME
 from ocisync.model.resource import JsonObject
 from tests.chaos import oracle
 from tests.chaos.schedule import Action, Schedule, Step
-from tests.chaos.world import Content, Key, Places, Strangers, definition
+from tests.chaos.world import MERGE, Content, Key, Places, Strangers, definition
 from tests.support.agent import AgentProcess, Installation, Tenant, apply, place
 from tests.support.cluster import ApiError, write_kubeconfig
 from tests.support.controlplane import ControlPlane
@@ -61,7 +63,8 @@ class Scene:
             kubeconfig = write_kubeconfig(
                 directory / "kubeconfig", relay.url, self.control_plane.authority, {"token": self.token}
             )
-            agent = AgentProcess(kubeconfig, self.installation.namespace, directory / "agent")
+            extra = ("--leader-elect", "--identity", f"pod-{schedule.seed}") if schedule.lease else ()
+            agent = AgentProcess(kubeconfig, self.installation.namespace, directory / "agent", extra=extra)
             played = _Play(self, schedule, relay, agent)
             try:
                 played.run()
@@ -158,6 +161,8 @@ class _Play:
         self.agent.kill()
         if not self.plane.apiserver.running:
             self.plane.start_apiserver()
+        with contextlib.suppress(ApiError):  # a killed agent's lease must not keep the next one waiting
+            self._hold_lease("")
         for content in self.contents[:1]:
             content.tenant.remove()
         if self.namespace:
@@ -235,8 +240,26 @@ class _Play:
         self.plane.compact()
         self.relay.drop_watches()
 
-    def _lease(self, _step: Step, _rng: random.Random, _trap: Trap) -> None:
-        self._say("  this agent knows no lease")
+    def _lease(self, _step: Step, _rng: random.Random, trap: Trap) -> None:
+        eventually(lambda: self._held_by() == f"pod-{self.schedule.seed}", what="the agent holds its lease")
+        self._hold_lease("pod-of-somebody-else")
+        trap.release()
+        eventually(lambda: not self.agent.server.running, timeout_s=30.0, what="the agent sees that it lost its lease")
+        self._say(f"  it ended with exit code {self.agent.server.exit_code}")
+        self._hold_lease("")
+        self.agent.start()
+
+    def _held_by(self) -> str:
+        return str(self.plane.api("GET", self._lease_path)["spec"].get("holderIdentity"))
+
+    @property
+    def _lease_path(self) -> str:
+        return f"/apis/coordination.k8s.io/v1/namespaces/{self.scene.installation.namespace}/leases/{LEASE_NAME}"
+
+    def _hold_lease(self, holder: str) -> None:
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        change = {"spec": {"holderIdentity": holder, "renewTime": moment}}
+        self.plane.api("PATCH", self._lease_path, change, content_type=MERGE)
 
     _ACTIONS: ClassVar[dict[Action, Callable[[_Play, Step, random.Random, Trap], None]]] = {
         Action.REVISE: _revise, Action.KILL: _kill, Action.API_RESTART: _api_restart, Action.STORM: _storm,

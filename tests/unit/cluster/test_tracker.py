@@ -20,7 +20,7 @@ from ocisync.cluster.correction import (
     SyncRules,
 )
 from ocisync.cluster.drift import Action, DriftKind, DriftReport
-from ocisync.cluster.health import HealthStatus
+from ocisync.cluster.health import NOT_FOUND, HealthStatus
 from ocisync.cluster.memory import applied_of
 from ocisync.cluster.normalise import ApplyMode, Desired
 from ocisync.cluster.tracker import Tracker
@@ -440,6 +440,36 @@ def test_an_object_that_the_watch_shows_before_the_answer_to_its_creation_counts
     world.tracker.end_pass(SYNC)
     assert world.tracker.seen(WEB) == 20
     assert "first status" not in world.tracker.health(SYNC).message()
+
+
+def test_an_object_that_another_syncs_watch_showed_long_before_its_own_pass_counts_as_seen(world: World) -> None:
+    """After a restart: its own pass finds it as it should be, so that nothing of it is ever shown again."""
+    world.tracker.started(KIND)
+    world.event(live(ours(), version=20), "ADDED")
+    world.tracker.synced(KIND)
+    world.tracker.begin_pass(SYNC)
+    world.tracker.end_pass(SYNC)  # this one broke off
+    world.tracker.begin_pass(SYNC)
+    world.tracker.applied(SYNC, desired(), applied_of(live(ours(), version=20)))
+    world.tracker.end_pass(SYNC)
+    assert world.tracker.seen(WEB) == 20
+    assert "first status" not in world.tracker.health(SYNC).message()
+    assert (world.corrections, world.reads) == ([], [])
+
+
+def test_what_was_shown_early_is_listed_again_when_its_sync_judges_health_by_other_rules(world: World) -> None:
+    world.event(live(ours(), version=20), "ADDED")
+    checks = replace(RULES, health=lambda _: NOT_FOUND)
+    assert world.tracker.set_sync(checks) == {KIND}
+    world.event(live(ours(), version=20), "ADDED")
+    world.tracker.applied(SYNC, desired(), applied_of(live(ours(), version=20)))
+    assert NOT_FOUND.message in world.tracker.health(SYNC).message()
+
+
+def test_only_what_we_have_applied_is_remembered_before_it_is_known(world: World) -> None:
+    world.event(live(entry("endpoint-controller", REPLICAS), version=20), "ADDED")  # a copied label
+    world.owns(version=20)
+    assert world.tracker.seen(WEB) == 0
 
 
 def test_drift_that_a_pass_healed_first_is_still_reported(world: World) -> None:
