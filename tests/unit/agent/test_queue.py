@@ -83,3 +83,42 @@ def test_depth_counts_what_is_due() -> None:
     assert work.depth() == 1
     time.now += 5
     assert work.depth() == 2
+
+
+def test_what_stands_in_line_is_handed_out_in_order_and_only_when_nothing_is_due() -> None:
+    work, _ = queue()
+    for key in ("a", "b", "a"):
+        work.line_up(key)
+    work.add("new")
+    assert [work.take() for _ in range(4)] == ["new", "a", "b", None]
+
+
+def test_a_taker_who_keeps_himself_free_gets_nothing_from_the_line() -> None:
+    work, _ = queue()
+    work.line_up("a")
+    assert work.take(last=False) is None
+    work.add("new")
+    assert work.take(last=False) == "new"
+    assert work.take() == "a"
+
+
+def test_only_a_key_from_the_line_has_its_turn_and_only_until_it_is_done() -> None:
+    work, _ = queue()
+    work.add("a")
+    assert work.take() == "a"
+    assert not work.turn("a")
+    work.line_up("a")
+    assert work.take() is None  # it is being worked on
+    work.done("a")
+    assert work.take() == "a"
+    assert work.turn("a")
+    work.done("a")
+    assert not work.turn("a")
+
+
+def test_a_key_that_is_forgotten_leaves_the_line() -> None:
+    work, _ = queue()
+    work.line_up("a")
+    work.forget("a")
+    assert work.take() is None
+    assert work.depth() == 0
