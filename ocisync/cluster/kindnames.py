@@ -31,15 +31,20 @@ def split_name(text: str) -> tuple[str, str]:
     return kind, name
 
 
+def full_kind(text: str) -> str:
+    """With the full name instead of a short one: `deploy.apps` → `Deployment.apps`."""
+    first, dot, rest = text.partition(".")
+    return _SHORT.get(first.lower(), first) + dot + rest
+
+
 def find_kind(text: str, resources: Iterable[ApiResource]) -> ApiResource:
     """The resource that people mean; of several the first, as the server orders groups.
 
     Raises:
         NotFound: the server has no such kind.
     """
-    first, _, rest = text.partition(".")
-    wanted = _SHORT.get(first.lower(), first).lower()
-    groups = {rest.lower(), rest.lower().partition(".")[2]} if rest else set()
+    wanted, _, rest = full_kind(text).lower().partition(".")
+    groups = {rest, rest.partition(".")[2]} if rest else set()
     for resource in resources:
         if wanted in {resource.kind.lower(), resource.plural.lower()} and (not groups or resource.group in groups):
             return resource

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from ocisync.cluster.client import Cluster, segment
-from ocisync.cluster.driftrecord import DriftRecords, Entry, is_open, object_of
+from ocisync.cluster.driftrecord import DriftRecords, Entry, fold, is_open, object_of
+from ocisync.cluster.kindnames import full_kind
 from ocisync.model.clock import parse_rfc3339
 from ocisync.model.errors import AccessDenied, ClusterRefused
 from ocisync.model.resource import ObjectId
@@ -87,7 +88,7 @@ class Wanted:
 
 def names_kind(text: str, object_id: ObjectId) -> bool:
     """Whether people mean this kind by `text`: the kind or its plural, in any case, with or without its group."""
-    kind, _, group = text.lower().partition(".")
+    kind, _, group = full_kind(text).lower().partition(".")
     own = object_id.kind.lower()
     plurals = {own, f"{own}s", f"{own}es", f"{own[:-1]}ies"}
     return kind in plurals and (not group or group == object_id.group)
@@ -127,7 +128,11 @@ def told(cluster: Cluster, sync: str, namespace: str) -> list[Drifted]:
     if answer.status >= 300:
         raise ClusterRefused(f"Events: HTTP {answer.status}")
     items = json.loads(answer.body).get("items") or ()
-    return ordered(one for item in items if (one := _of_event(item)) is not None)
+    by_sync: dict[str, list[Entry]] = {}
+    for one in ordered(found for item in items if (found := _of_event(item)) is not None):
+        # An Event is never taken back: later ones say what became of it.
+        by_sync[one.sync] = fold(by_sync.get(one.sync, []), one.entry)
+    return ordered(Drifted(key, entry) for key, entries in by_sync.items() for entry in entries)
 
 
 def ordered(found: Iterable[Drifted]) -> list[Drifted]:
@@ -159,7 +164,4 @@ def _of_event(event: Mapping[str, Any]) -> Drifted | None:
         "message": str(event.get("message") or ""),
         "source": "Event",
     }
-    if action != "Corrected":
-        # An Event is never taken back: what it says may be over.
-        entry["endedAt" if action == "Ended" else "uncertain"] = entry["seenAt"] if action == "Ended" else True
     return Drifted(f"{involved.get('namespace')}/{involved.get('name')}", entry)
