@@ -42,6 +42,9 @@ class Cluster:
         self.kubeconfig = kubeconfig
         self.directory = directory
         self._kubectl = tuple(kubectl)
+        # Reading YAML and certificates costs ten times as much as a request.
+        self._parsed: tuple[int, dict[str, Any]] = (0, {})
+        self._contexts: dict[bytes, ssl.SSLContext] = {}
 
     def api(
         self,
@@ -169,7 +172,11 @@ class Cluster:
 
     def _entry(self, kind: str) -> dict[str, Any]:
         """The ``cluster`` or the ``user`` of the current context."""
-        config = yaml.safe_load(self.kubeconfig.read_text())
+        written = self.kubeconfig.stat().st_mtime_ns
+        if self._parsed[0] != written:
+            text = self.kubeconfig.read_text()
+            self._parsed = (written, yaml.safe_load(text))
+        config = self._parsed[1]
         contexts = {entry["name"]: entry["context"] for entry in config["contexts"]}
         entries = {entry["name"]: entry[kind] for entry in config[f"{kind}s"]}
         chosen: dict[str, Any] = entries[contexts[config["current-context"]][kind]]
@@ -187,10 +194,14 @@ class Cluster:
         assert server.hostname, f"no host in {self.server}"
         if server.scheme == "http":
             return http.client.HTTPConnection(server.hostname, server.port, timeout=timeout_s)
-        context = ssl.create_default_context(cadata=self.authority.decode())
-        user = self._entry("user")
-        if {"client-certificate", "client-certificate-data"} & user.keys():
-            context.load_cert_chain(self._file(user, "client-certificate"), self._file(user, "client-key"))
+        authority = self.authority
+        context = self._contexts.get(authority)
+        if context is None:
+            context = ssl.create_default_context(cadata=authority.decode())
+            user = self._entry("user")
+            if {"client-certificate", "client-certificate-data"} & user.keys():
+                context.load_cert_chain(self._file(user, "client-certificate"), self._file(user, "client-key"))
+            self._contexts[authority] = context
         return http.client.HTTPSConnection(server.hostname, server.port, timeout=timeout_s, context=context)
 
     def _file(self, user: Mapping[str, str], part: str) -> Path:
