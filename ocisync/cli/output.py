@@ -127,6 +127,11 @@ def emit(data: Mapping[str, Any], form: str, *, text: Callable[[], str], name: s
         write(text())
 
 
+def shows_progress() -> bool:
+    """Whether steps are shown on a terminal already."""
+    return _colour(sys.stderr)
+
+
 @contextmanager
 def progress(description: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     """Show a spinner with the current step on a terminal; nothing elsewhere. Yields the function that names a step."""

@@ -9,13 +9,12 @@ import click
 
 from ocisync.cli import output
 from ocisync.cli.clock import SystemClock
+from ocisync.cli.following import Following
 from ocisync.cli.options import cluster_options, common_options
 from ocisync.cli.syncs import Syncs, came_to_an_end, conditions, namespace_option
-from ocisync.model.errors import ExitCode, Unavailable
+from ocisync.model.errors import ExitCode, NotFound, Unavailable
 from ocisync.model.resource import JsonObject
-from ocisync.model.spec import REQUESTED_AT
-
-_LOOK_S = 0.5
+from ocisync.model.spec import REQUESTED_AT, RETRY
 
 
 @click.command("reconcile")
@@ -30,17 +29,20 @@ _LOOK_S = 0.5
     metavar="SECONDS",
     help="The longest wait.",
 )
+@click.option("--retry", is_flag=True, help="Run what was gone back from once more: lift its quarantine.")
 @cluster_options
 @common_options
 def command(
-    name: str, namespace: str, wait_for: bool, wait_timeout: float, kubeconfig: Path | None, context: str, quiet: bool
-) -> int:
+    name: str, namespace: str, wait_for: bool, wait_timeout: float, retry: bool,
+    kubeconfig: Path | None, context: str, quiet: bool,
+) -> int:  # fmt: skip
     """Ask the agent to reconcile a sync now instead of at its next poll.
 
     \b
     Examples:
       ocisync reconcile shop -n apps
       ocisync reconcile shop -n apps --wait
+      ocisync reconcile shop -n apps --retry
 
     \b
     Exit codes:
@@ -49,25 +51,33 @@ def command(
     syncs = Syncs(kubeconfig, context)
     namespace = namespace or syncs.default_namespace
     wanted = SystemClock().now().isoformat(timespec="microseconds").replace("+00:00", "Z")
-    syncs.annotate(namespace, name, {REQUESTED_AT: wanted})
+    annotations = {REQUESTED_AT: wanted}
+    if retry:
+        annotations[RETRY] = _quarantine(syncs.one(namespace, name))
+    syncs.annotate(namespace, name, annotations)
     if not wait_for:
         if not quiet:
             output.note(f"asked; watch it with: ocisync status {name} --namespace {namespace}")
         return int(ExitCode.OK)
     with output.progress(f"reconciling {namespace}/{name}", quiet=quiet) as step:
-        deadline = time.monotonic() + wait_timeout
-        while time.monotonic() < deadline:
-            sync = syncs.one(namespace, name)
-            if (sync.get("status") or {}).get("lastHandledReconcileAt") == wanted:
+        for sync in Following(syncs, time.monotonic, time.sleep).states(namespace, name, wait_timeout):
+            if sync is not None and (sync.get("status") or {}).get("lastHandledReconcileAt") == wanted:
                 code = came_to_an_end(sync)
                 if code is not None:
                     return _say(sync, code, quiet=quiet)
                 step(str((conditions(sync).get("Ready") or {}).get("message") or ""))
-            time.sleep(_LOOK_S)
     raise Unavailable(
         f"{namespace}/{name} is not Ready after {wait_timeout:.0f} s",
         hint=f"ocisync status {name} --namespace {namespace}; is an agent running?",
     )
+
+
+def _quarantine(sync: JsonObject) -> str:
+    found = (sync.get("status") or {}).get("quarantine") or {}
+    if not found.get("digest"):
+        where = f"{sync['metadata']['namespace']}/{sync['metadata']['name']}"
+        raise NotFound(f"{where}: nothing is in quarantine", hint="leave --retry out")
+    return f"{found['digest']}@{found.get('time', '')}"
 
 
 def _say(sync: JsonObject, code: ExitCode, *, quiet: bool) -> int:

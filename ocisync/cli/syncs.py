@@ -14,11 +14,13 @@ import click
 from ocisync import __version__
 from ocisync.agent.status import sync_path
 from ocisync.cluster import client
-from ocisync.cluster.client import MERGE_PATCH, Cluster, Response, segment
+from ocisync.cluster.client import JSON, MERGE_PATCH, Cluster, Response, segment
 from ocisync.model.clock import parse_rfc3339
-from ocisync.model.errors import AccessDenied, ClusterRefused, ExitCode, NotFound, Unavailable
+from ocisync.model.errors import AccessDenied, ClusterRefused, ExitCode, NotFound, OcisyncError, Unavailable
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import API_GROUP, API_VERSION, POLICY_KIND
+
+_NAME_CHARS = 200
 
 
 def namespace_option(text: str) -> Callable[[Any], Any]:
@@ -96,14 +98,42 @@ class Syncs:
 
     def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> JsonObject:
         """Set annotations; the sync afterwards."""
+        change = {"metadata": {"annotations": dict(annotations)}}
+        return self.change(namespace, name, change, f"annotate sync {namespace}/{name}")
+
+    def change(self, namespace: str, name: str, patch: JsonObject, what: str) -> JsonObject:
+        """Apply a merge patch; the sync afterwards."""
         answer = self._cluster.request(
             "PATCH",
             sync_path(namespace, name),
             query=(("fieldManager", "ocisync-cli"),),
-            body=json.dumps({"metadata": {"annotations": dict(annotations)}}).encode(),
+            body=json.dumps(patch).encode(),
             content_type=MERGE_PATCH,
         )
-        return _checked(answer, f"annotate sync {namespace}/{name}")
+        return _checked(answer, what)
+
+    def post(self, path: str, body: JsonObject) -> Response:
+        """Create something."""
+        query = (("fieldManager", "ocisync-cli"),)
+        return self._cluster.request("POST", path, query=query, body=json.dumps(body).encode(), content_type=JSON)
+
+    def checked(self, answer: Response, what: str) -> JsonObject:
+        """The body of a good answer.
+
+        Raises:
+            NotFound, AccessDenied, Unavailable, ClusterRefused: it is none.
+        """
+        return _checked(answer, what)
+
+    def whoami(self) -> str:
+        """As whom the API server knows the caller; empty if it does not tell."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = self.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+            found = json.loads(answer.body) if answer.status < 300 else {}
+            return str(found["status"]["userInfo"]["username"])[:_NAME_CHARS]
+        except (OcisyncError, ValueError, KeyError, TypeError):
+            return ""
 
 
 def conditions(sync: JsonObject) -> dict[str, Mapping[str, Any]]:

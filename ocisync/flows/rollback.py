@@ -26,7 +26,7 @@ from ocisync.flows.outcome import (
     Stalled,
     Waiting,
 )
-from ocisync.flows.situation import FAILED_SURELY_S, Situation
+from ocisync.flows.situation import Situation
 from ocisync.kit.log import logger
 from ocisync.model.clock import format_rfc3339
 from ocisync.model.digest import is_digest
@@ -115,14 +115,11 @@ class Rollback:
     def _retry(self) -> str:
         return f"try it again: ocisync reconcile {self._s.spec.name} --namespace {self._s.spec.namespace} --retry"
 
-    def _failed(self, outcome: Outcome) -> bool:
-        memory = self._s.memory
+    @staticmethod
+    def _failed(outcome: Outcome) -> bool:
         match outcome:
-            case Failed(reason=Reason.HEALTH_TIMEOUT):
+            case Failed(reason=Reason.HEALTH_TIMEOUT | Reason.HEALTH_FAILED):
                 return True
-            case Failed(reason=Reason.HEALTH_FAILED):
-                since = memory.failed_since
-                return since is not None and self._s.ports.clock.monotonic() - since >= FAILED_SURELY_S
             case Stalled(reason=Reason.APPLY_FAILED | Reason.PRUNE_DEFERRED):
                 return True
         return False

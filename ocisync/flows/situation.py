@@ -225,8 +225,10 @@ class Situation:
             return Failed(Reason.HEALTH_TIMEOUT, timeout, facts, self.spec.retry_interval_s)
         if facts.health.failed:
             memory.failed_since = now if memory.failed_since is None else memory.failed_since
-            look = max(0.1, FAILED_SURELY_S - (now - memory.failed_since))
-            return Failed(Reason.HEALTH_FAILED, facts.health.message, facts, min(left, look))
+            doubt_s = FAILED_SURELY_S - (now - memory.failed_since)
+            if doubt_s <= 0:
+                return Failed(Reason.HEALTH_FAILED, facts.health.message, facts, self.spec.retry_interval_s)
+            return Waiting(Reason.PROGRESSING, facts.health.message, min(left, doubt_s), facts)
         memory.failed_since = None
         pods_s = self.ports.pods.due_s(self.target.sync_id)
         return Waiting(Reason.PROGRESSING, facts.health.message, left if pods_s is None else min(left, pods_s), facts)
