@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import secrets
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ocisync.kit import yamlio
+from ocisync.model.resource import JsonObject
+from ocisync.sandbox import Delay, Sandbox
 from tests.cli.conftest import Cli, Ran
 from tests.support.cluster import Cluster
+from tests.support.process import free_port
+from tests.support.pushes import PushServer
+from tests.support.registries import Registry
+from tests.support.signedrepository import SignedRepository
+from tests.support.trust import signer
+from tests.support.waiting import eventually
 
 
 class Site:
@@ -95,3 +107,248 @@ def test_the_text_of_a_plan(site: Site, golden: Callable[[str, str], None]) -> N
     data = json.loads(site.run("plan", "--prune", "-o", "json").out)
     assert data["summary"] == {"create": 1, "configure": 1, "adopt": 1, "unchanged": 1, "prune": 1, "conflict": 1}
     assert data["deferred"] is True and data["differs"] is True
+
+
+def test_a_plan_speaks_json_and_yaml_alike(site: Site) -> None:
+    site.write(web={"colour": "red"})
+    data = json.loads(site.run("plan", "-o", "json").out)
+    assert data == yamlio.parse_documents(site.run("plan", "-o", "yaml").out.encode(), "plan")[0].value
+    assert data["changes"] == [
+        {
+            "action": "create", "group": "", "kind": "ConfigMap", "namespace": site.namespace, "name": "web",
+            "place": "web.yaml:1",
+        }
+    ]  # fmt: skip
+
+
+def test_a_directory_without_a_name_is_planned_as_a_first_sync(site: Site) -> None:
+    site.write(web={"colour": "red"})
+    assert site.run("apply").exit_code == 0
+    ran = site.run("plan", name="")
+    assert ran.exit_code == 3 and "in conflict" in ran.out and "first sync" in ran.out
+
+
+def test_a_dry_run_of_apply_is_its_plan(site: Site) -> None:
+    site.write(web={"colour": "red"})
+    ran = site.run("apply", "--dry-run")
+    assert ran.exit_code == 3 and ran.out == site.run("plan").out
+    assert site.names() == set()
+
+
+def test_a_held_apply_writes_nothing_until_its_hash_is_approved(site: Site) -> None:
+    site.write(**{f"c{number}": {"a": "1"} for number in range(8)})
+    assert site.run("apply").exit_code == 0
+    site.write(**{f"c{number}": None for number in range(1, 8)}, new={"a": "1"})
+    ran = site.run("apply", "--prune")
+    assert ran.exit_code == 4 and "deletes 7 of 8" in ran.err
+    assert len(site.names()) == 8
+    found = re.search(r"--approve (sha256:[0-9a-f]{64})", ran.err)
+    assert found is not None
+    planned = json.loads(site.run("plan", "--prune", "-o", "json").out)
+    assert planned["hash"] == found[1] and planned["held"]
+    site.write(newer={"a": "1"})  # another content is another plan
+    assert site.run("apply", "--prune", "--approve", found[1]).exit_code == 4
+    site.write(newer=None)
+    assert site.run("apply", "--prune", "--approve", found[1]).exit_code == 0
+    assert site.names() == {"c0", "new"}
+
+
+def test_without_prune_what_the_directory_drops_stays_owned_and_is_pruned_later(site: Site) -> None:
+    site.write(web={"a": "1"}, old={"a": "1"})
+    assert site.run("apply").exit_code == 0
+    site.write(old=None)
+    ran = site.run("apply")
+    assert ran.exit_code == 0 and site.names() == {"web", "old"}
+    assert site.run("apply", "--prune").exit_code == 0
+    assert site.names() == {"web"}
+
+
+def test_two_sets_do_not_take_each_others_objects(site: Site) -> None:
+    site.write(web={"a": "1"})
+    assert site.run("apply").exit_code == 0
+    ran = site.run("apply", name="other")
+    assert ran.exit_code == 8 and "belongs to another sync" in ran.out
+    assert site.live("web")["data"] == {"a": "1"}
+
+
+def test_a_failing_object_does_not_keep_the_others_from_being_applied(site: Site) -> None:
+    site.write(good={"a": "1"})
+    broken = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "broken"}, "data": {"a": {"b": "c"}}}
+    (site.directory / "broken.yaml").write_text(json.dumps(broken))
+    ran = site.run("apply")
+    assert ran.exit_code == 8 and "broken.yaml:1" in ran.out and len(ran.errors) == 1
+    assert site.names() == {"good"}
+
+
+def test_a_set_is_not_built_upon_somebody_elses_configmap(site: Site) -> None:
+    site.write(web={"a": "1"})
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ocisync-apply-shop"}, "data": {"x": "y"}}
+    site.cluster.api("POST", f"/api/v1/namespaces/{site.namespace}/configmaps", theirs)
+    for command in ("plan", "apply"):
+        ran = site.run(command)
+        assert ran.exit_code == 4 and "somebody else made it" in ran.err, command
+    assert site.live("ocisync-apply-shop")["data"] == {"x": "y"}
+
+
+def test_the_parent_is_an_applyset_as_kubectl_makes_one(site: Site) -> None:
+    site.write(web={"a": "1"})
+    assert site.run("apply").exit_code == 0
+    parent = site.live("ocisync-apply-shop")["metadata"]
+    digest = hashlib.sha256(f"ocisync-apply-shop.{site.namespace}.ConfigMap.".encode()).digest()
+    expected = f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
+    assert parent["labels"]["applyset.kubernetes.io/id"] == expected
+    assert parent["annotations"]["applyset.kubernetes.io/contains-group-kinds"] == "ConfigMap"
+    assert parent["annotations"]["applyset.kubernetes.io/tooling"].startswith("ocisync/v")
+    assert site.live("web")["metadata"]["labels"]["applyset.kubernetes.io/part-of"] == expected
+
+
+def test_an_inventory_that_was_lost_is_found_again_by_plan_and_apply(site: Site) -> None:
+    site.write(web={"a": "1"}, old={"a": "1"})
+    assert site.run("apply").exit_code == 0
+    path = f"/api/v1/namespaces/{site.namespace}/configmaps"
+    for item in site.cluster.api("GET", path)["items"]:
+        if item["metadata"]["name"].startswith("ocisync-inventory"):
+            site.cluster.api("DELETE", f"{path}/{item['metadata']['name']}")
+    site.write(old=None)
+    assert verbs(site.run("plan", "--prune", "-o", "json")) == {"web": "unchanged", "old": "orphan"}
+    assert site.run("apply", "--prune").exit_code == 0
+    assert site.names() == {"web", "old"}  # no artifact has named it since: it may be somebody else's by now
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("plan", "nobody"), 5, "nobody"),
+        (("plan", "./nowhere"), 5, "no directory"),
+        (("apply", "nobody", "--name", "x"), 2, "ocisync reconcile nobody"),
+        (("apply", ".", "--no-git"), 2, "--name"),
+        (("apply", ".", "--no-git", "--name", "Not A Name"), 2, "not a name"),
+        (("apply", "oci://registry.example/shop:1", "--name", "x"), 2, "--key FILE"),
+        (("plan", ".", "--no-git", "--name", "x", "--max-prune", "lots"), 2, "percentage"),
+        (("plan", "nobody", "--sync", "other"), 2, "sync already"),
+        (("plan", ".", "--no-git", "--name", "x", "--sync", "y"), 2, "own spec"),
+        (("plan", ".", "--no-git", "--path", "none"), 5, "no manifests below"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_makes_no_sense_is_said_in_one_line(
+    arguments: tuple[str, ...], code: int, text: str, site: Site, syncs_defined: None
+) -> None:
+    ran = site.cli(*arguments, "-n", site.namespace, "--kubeconfig", str(site.cluster.kubeconfig))
+    assert ran.exit_code == code and len(ran.errors) == 1 and text in ran.err, ran.err
+
+
+@pytest.fixture
+def syncs_defined(sandbox_cluster: Cluster, cli: Cli) -> None:
+    """The definitions that installations have."""
+    applied = cli("install", "--crds-only", "--apply", "--kubeconfig", str(sandbox_cluster.kubeconfig), "-q")
+    assert applied.exit_code == 0, applied.err
+
+
+def test_an_unreachable_cluster_is_exit_code_7(site: Site) -> None:
+    site.write(web={"a": "1"})
+    text = site.cluster.kubeconfig.read_text().replace(site.cluster.server, f"http://127.0.0.1:{free_port()}")
+    broken = site.directory.parent / "kubeconfig-of-nobody"
+    broken.write_text(text)
+    for command in ("plan", "apply"):
+        ran = site.cli(command, str(site.directory), "--no-git", "--name", "x", "-n", "y", "--kubeconfig", str(broken))
+        assert ran.exit_code == 7 and len(ran.errors) == 1, command
+
+
+# Artifacts ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_the_named_key_signed_is_applied(site: Site, sandbox_registry: Registry, tmp_path: Path) -> None:
+    repository = SignedRepository(f"{sandbox_registry.host}/test/{secrets.token_hex(4)}")
+    ours, theirs = signer("ci"), signer("other")
+    for key, name in ((ours, "ours.pub"), (theirs, "theirs.pub")):
+        (tmp_path / name).write_text(key.public.pem)
+    built = repository.push({"app/web.yaml": _config_map("web")}, "production")
+    repository.sign(built.descriptor, ours)
+    reference = f"oci://{repository.repository}:production"
+    refused = site.run("apply", "--key", str(tmp_path / "theirs.pub"), target=reference)
+    assert refused.exit_code == 4 and site.names() == set()
+    refused = site.run("plan", "--key", str(tmp_path / "theirs.pub"), target=reference)
+    assert refused.exit_code == 4 and refused.out == ""
+    unverified = site.run("plan", target=reference)
+    assert unverified.exit_code == 3 and "NOT verified" in unverified.err
+    planned = site.run("plan", "--key", str(tmp_path / "ours.pub"), "--path", "app", target=reference)
+    assert planned.exit_code == 3 and "signed by" in planned.out and "app/web.yaml:1" in planned.out
+    applied = site.run("apply", "--key", str(tmp_path / "ours.pub"), "-o", "json", target=reference)
+    assert applied.exit_code == 0, applied.err
+    answer = json.loads(applied.out)
+    assert answer["source"]["digest"] == built.descriptor.digest and answer["complete"] is True
+    assert site.names() == {"web"}
+
+
+def _config_map(name: str) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}})
+
+
+# Waiting ------------------------------------------------------------------------------------------------------------
+
+
+def _deployment(name: str) -> JsonObject:
+    labels = {"app": name}
+    container = {"name": "web", "image": "registry.example/web:1"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+def test_apply_waits_until_what_it_applied_is_healthy(site: Site) -> None:
+    (site.directory / "web.json").write_text(json.dumps(_deployment("web")))
+    site.write(settings={"a": "1"})
+    ran = site.run("apply", "--wait", "-o", "json")
+    assert ran.exit_code == 0, ran.err
+    assert json.loads(ran.out)["health"]["message"] == "2 of 2 objects healthy"
+    assert (
+        site.cluster.api("GET", f"/apis/apps/v1/namespaces/{site.namespace}/deployments/web")["status"]["replicas"] == 2
+    )
+
+
+def test_apply_ends_with_1_when_something_does_not_become_healthy_in_time(site: Site) -> None:
+    service = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "front"},
+        "spec": {"type": "LoadBalancer", "selector": {"app": "x"}, "ports": [{"port": 80}]},
+    }  # fmt: skip
+    (site.directory / "front.json").write_text(json.dumps(service))
+    ran = site.run("apply", "--wait", "--wait-timeout", "1")
+    assert ran.exit_code == 1 and f"Service {site.namespace}/front" in ran.errors[0]
+
+
+# Kills --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("requests", [4, 17, 33])
+def test_an_apply_that_was_killed_is_completed_by_the_next_one(requests: int, cli: Cli, tmp_path: Path) -> None:
+    with Sandbox(tmp_path / "sandbox", controllers=False, persistent=False) as sandbox, PushServer() as processes:
+        where = ("-n", "default", "--kubeconfig", str(sandbox.kubeconfig), "--no-git", "--name", "shop", "--prune")
+        _write(tmp_path / "first", {f"c{number:02}": "1" for number in range(20)})
+        assert cli("apply", str(tmp_path / "first"), *where).exit_code == 0
+        _write(tmp_path / "second", {f"c{number:02}": "2" for number in range(8, 30)})
+        sandbox.apiserver.faults.add(".", action=Delay(0.01))
+        sandbox.apiserver.requests.clear()
+        running = processes.start(["apply", str(tmp_path / "second"), *where], tmp_path / "run")
+        eventually(lambda: len(sandbox.apiserver.requests.entries()) >= requests, what="it is at work", interval_s=0.01)
+        running.kill()
+        assert running.wait().exit_code == -9
+        sandbox.apiserver.faults.clear()
+        # Before it is completed, something else is wanted: what the killed run made must not be left behind.
+        _write(tmp_path / "third", {f"c{number:02}": "3" for number in range(8, 25)})
+        ran = cli("apply", str(tmp_path / "third"), *where, "--max-prune", "100%", "-o", "json")
+        assert ran.exit_code == 0, ran.err
+        assert cli("plan", str(tmp_path / "third"), *where).exit_code == 0
+        response = sandbox.apiserver.url + "/api/v1/namespaces/default/configmaps"
+        with urllib.request.urlopen(response) as answer:
+            found = {item["metadata"]["name"]: item.get("data") for item in json.loads(answer.read())["items"]}
+        assert {name: data for name, data in found.items() if name.startswith("c")} == {
+            f"c{number:02}": {"a": "3"} for number in range(8, 25)
+        }
+
+
+def _write(directory: Path, maps: dict[str, str]) -> None:
+    directory.mkdir()
+    for name, value in maps.items():
+        obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": value}}
+        (directory / f"{name}.json").write_text(json.dumps(obj))
