@@ -124,6 +124,8 @@ class WorkQueue:
                 self._line.remove(key)
                 self._running.add(key)
                 self._turns.add(key)
+                if key in self._due:  # it waits for its time, too
+                    self._again[key] = self._due.pop(key)
                 return key
         return None
 

@@ -116,6 +116,18 @@ def test_only_a_key_from_the_line_has_its_turn_and_only_until_it_is_done() -> No
     assert not work.turn("a")
 
 
+def test_a_key_in_line_that_becomes_due_is_not_worked_on_twice_at_once() -> None:
+    work, time = queue()
+    work.add("a", after_s=5)
+    work.line_up("a")
+    assert work.take() == "a"
+    time.now += 10
+    assert work.take() is None
+    work.done("a")
+    assert work.take() == "a"
+    assert not work.turn("a")
+
+
 def test_a_key_that_is_forgotten_leaves_the_line() -> None:
     work, _ = queue()
     work.line_up("a")
