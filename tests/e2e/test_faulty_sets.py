@@ -114,7 +114,7 @@ def faulty(tenant: Tenant) -> list[dict[str, Any]]:
     lost["metadata"]["namespace"], late["metadata"]["namespace"] = "nowhere", f"{space}-ending"
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}}
     container = {"name": "c", "image": "registry.example/job:1"}
-    job["spec"] = {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}  # type: ignore[assignment]
+    job["spec"] = {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
     wrong_type, wrong_value = deployment("bad-type"), deployment("bad-value", replicas=-1)
     wrong_type["spec"]["replicas"] = "two"
     return [
