@@ -29,6 +29,7 @@ from tests.support.waiting import eventually
 
 CALM_S = 150.0  # for everything to become equal after the last accident; back-offs are part of it
 _TRAP_S = 2.5  # how long a step waits for the write that it wants to meet
+LOST = "LeaseLost: "
 _NO_TRAP = Trap(0, after=False)
 
 
@@ -116,7 +117,7 @@ class _Play:
         self._judge()
         self._end()
         self.agent.stop()
-        self.agent.assert_sound()
+        self._sound()
 
     # --- Before and after -------------------------------------------------------------------------------------------
 
@@ -302,7 +303,7 @@ class _Play:
         self._none(oracle.audited(self.plane, self.mark, self.contents, self.strangers))
         # A restart is a full pass over everything: it must find nothing to do.
         self.agent.stop()
-        self.agent.assert_sound()
+        self._sound()
         already = len(self.agent.logs("ready"))
         self.agent.start()
         self._wait(lambda: len(self.agent.logs("ready")) >= already + len(self.contents), "ready again")
@@ -333,6 +334,12 @@ class _Play:
             return predicate()
 
         eventually(lives, timeout_s=CALM_S, what=what, interval_s=0.25)
+
+    def _sound(self) -> None:
+        """No part of the agent met a defect. A lost lease is none: it ends the process, and says so."""
+        lines = self.agent.server.log.read_text().splitlines()
+        defects = [line for line in lines if ("Traceback" in line or "with a defect" in line) and LOST not in line]
+        assert not defects, defects[:2]
 
     def _none(self, wrong: Iterator[str]) -> bool:
         found = list(wrong)
