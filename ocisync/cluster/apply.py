@@ -405,12 +405,10 @@ def _action(applied: Applied, previous: Applied | None, headers: Mapping[str, st
 
 
 def _changed_within(known: Applied, applied: Applied) -> bool:
-    """Whether the version moved by us, although our entry's time, which has whole seconds, stands still."""
-    if known.owned_digest != applied.owned_digest:
-        return True
-    if applied.generation != NO_GENERATION:
-        return known.generation != applied.generation
-    return known.others_digest == applied.others_digest
+    """Whether the version may have moved by us although our entry's time, which has whole seconds, stands still."""
+    if applied.generation != NO_GENERATION and known.generation == applied.generation:
+        return known.owned_digest != applied.owned_digest
+    return True
 
 
 # Both have whole seconds: thousands of answers share a handful of texts.
