@@ -121,7 +121,8 @@ def _delivery(
     beside = tags_beside(part, items)
     repository = destination.repository if destination is not None else part.name
     store = HeadStore(repository, items, beside, head.data, below)
-    besides = {one.digest for one in part.beside} - {tag.digest for tag in part.tags}
+    # imgpkg names what it copied after itself, too: that is no signature of something else.
+    besides = {one.digest for one in part.beside if one.digest != one.subject} - {tag.digest for tag in part.tags}
     own = tuple(item for item in items if item.digest not in besides)
     place = parse_reference(part.name)
     closure = RepositoryClosure(place, own, beside, part.tags)

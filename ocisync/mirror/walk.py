@@ -9,7 +9,7 @@ manifest, or that refers to something else is left out and noted. Everything els
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ocisync.kit.pool import map_bounded
@@ -26,7 +26,7 @@ from ocisync.mirror.closure import (
     read_item,
     refers_to,
 )
-from ocisync.mirror.images import find_named, locate
+from ocisync.mirror.images import find_named, is_bundle, locate, locations_of
 from ocisync.mirror.stores import Stores
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.errors import AccessDenied, NotFound, Refused
@@ -287,30 +287,60 @@ class _Collector:
     def run(self, selected: Sequence[Selected]) -> Closure:
         groups = _by_digest(selected)
         walked = map_bounded(self._walk_artifact, [group[0] for group in groups], workers=self._options.workers)
-        named: list[tuple[NamedImage, ...]] = [()] * len(groups)
+        named: list[list[NamedImage]] = [[] for _ in groups]
+        images: dict[tuple[str, str], tuple[list[Selected], _Found]] = {}
         if self._options.images:
-            pairs = zip(groups, walked, strict=True)
-            named = map_bounded(self._images, [(g[0], w) for g, w in pairs], workers=self._options.workers)
+            pairs = [(group[0], found) for group, found in zip(groups, walked, strict=True)]
+            first = map_bounded(self._images, pairs, workers=self._options.workers)
+            images = self._with_bundles(named, first)
         roots = [
-            Root(one, Role.ARTIFACT, tuple(found.items), images)
-            for group, found, images in zip(groups, walked, named, strict=True)
+            Root(one, Role.ARTIFACT, tuple(found.items), tuple(dict.fromkeys(theirs)))
+            for group, found, theirs in zip(groups, walked, named, strict=True)
             for one in group
         ]
         parts = [(group[0].place, found) for group, found in zip(groups, walked, strict=True)]
-        for group, found in self._walk_images(named):
+        for group, found in images.values():
             parts.append((group[0].place, found))
             roots += [Root(one, Role.IMAGE, tuple(found.items)) for one in group]
         for _, found in parts:
             self._notes += found.notes
         return Closure(_assemble(parts, roots), tuple(roots), tuple(dict.fromkeys(self._notes)))
 
-    def _walk_images(self, named: Sequence[tuple[NamedImage, ...]]) -> list[tuple[list[Selected], _Found]]:
-        images = list(dict.fromkeys(image.found for one in named for image in one))
-        if len(images) > CLOSURE_IMAGES:
-            raise Refused(f"the manifests name {len(images)} images, more than {CLOSURE_IMAGES}", reason="TooLarge")
-        groups = _by_digest(images)
-        walked = map_bounded(self._walk_image, [group[0] for group in groups], workers=self._options.workers)
-        return list(zip(groups, walked, strict=True))
+    def _with_bundles(
+        self, named: list[list[NamedImage]], first: Sequence[_Named]
+    ) -> dict[tuple[str, str], tuple[list[Selected], _Found]]:
+        """Read the images of each artifact, and those of bundles among them, and so on. Fills in `named`."""
+        walked: dict[tuple[str, str], tuple[list[Selected], _Found]] = {}
+        inner: dict[tuple[str, str], _Named] = {}
+        asked = list(first)
+        for _ in range(CLOSURE_DEPTH):
+            self._walk_images([image.found for one in asked for image in one.images], walked)
+            for theirs, one in zip(named, asked, strict=True):
+                theirs += one.images
+            wanted = {_key(image.found): image.found for one in asked for image in one.images if one.may_nest(image)}
+            fresh = [found for key, found in wanted.items() if key not in inner]
+            pairs = [(found, walked[_key(found)][1]) for found in fresh]
+            read = map_bounded(self._nested, pairs, workers=self._options.workers)
+            inner.update(zip([_key(found) for found in fresh], read, strict=True))
+            asked = [_joined(inner[_key(i.found)] for i in one.images if one.may_nest(i)) for one in asked]
+            if not any(one.images for one in asked):
+                return walked
+        raise Refused(f"bundles are nested deeper than {CLOSURE_DEPTH}", reason="TooLarge")
+
+    def _walk_images(
+        self, images: Iterable[Selected], walked: dict[tuple[str, str], tuple[list[Selected], _Found]]
+    ) -> None:
+        groups = _by_digest(list(dict.fromkeys(images)))
+        fresh = [group for group in groups if _key(group[0]) not in walked]
+        if len(walked) + len(fresh) > CLOSURE_IMAGES:
+            count = len(walked) + len(fresh)
+            raise Refused(f"the manifests name {count} images, more than {CLOSURE_IMAGES}", reason="TooLarge")
+        for group in groups:
+            if _key(group[0]) in walked:
+                known = walked[_key(group[0])][0]
+                known += [one for one in group if one not in known]
+        found = map_bounded(self._walk_image, [group[0] for group in fresh], workers=self._options.workers)
+        walked.update((_key(group[0]), (group, one)) for group, one in zip(fresh, found, strict=True))
 
     def _walk_artifact(self, selected: Selected) -> _Found:
         self._options.step(f"reading {selected}")
@@ -329,17 +359,55 @@ class _Collector:
                 found = self._repositories.setdefault(place.location, made)
         return found
 
-    def _images(self, work: tuple[Selected, _Found]) -> tuple[NamedImage, ...]:
+    def _images(self, work: tuple[Selected, _Found]) -> _Named:
         selected, found = work
         self._options.step(f"looking for images in {selected}")
-        names, notes = find_named(
-            self._stores.at(selected.place), found.items[selected.digest], str(selected), self._options.image_paths
+        store = self._stores.at(selected.place)
+        names = find_named(store, found.items[selected.digest], str(selected), self._options.image_paths)
+        beside, note = locations_of(store, selected.digest, found.beside)
+        self._notes += [*names.notes, *([note] if note and names.images else [])]
+        moves, first = self._options.images_from, beside is not None
+        images = tuple(
+            locate(name, selected.place, self._stores, moves, first=first, last=names.locked) for name in names.images
         )
-        self._notes += notes
-        own = any(tag.endswith(".image-locations.imgpkg") for tag in found.beside)
-        return tuple(
-            locate(name, selected.place if own else None, self._stores, self._options.images_from) for name in names
-        )
+        return _Named(images, names.locked, beside.bundles if beside is not None else {})
+
+    def _nested(self, work: tuple[Selected, _Found]) -> _Named:
+        """The images of an image that is a bundle; none of any other."""
+        selected, found = work
+        if not is_bundle(self._stores.at(selected.place), found.items[selected.digest]):
+            return _Named()
+        return self._images(work)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """The images that an artifact or a bundle names. `bundles`: what imgpkg said of their digests."""
+
+    images: tuple[NamedImage, ...] = ()
+    locked: bool = False
+    bundles: Mapping[str, bool] = field(default_factory=dict)
+
+    def may_nest(self, image: NamedImage) -> bool:
+        """Whether an image may be a bundle itself: only locks list bundles."""
+        return self.locked and self.bundles.get(image.found.digest, True)
+
+
+def _joined(all_: Iterable[_Named]) -> _Named:
+    """What the bundles of one artifact name."""
+    images: dict[NamedImage, None] = {}
+    bundles: dict[str, bool] = {}
+    locked = False
+    for one in all_:
+        images.update(dict.fromkeys(one.images))
+        locked = locked or one.locked
+        for digest, flag in one.bundles.items():
+            bundles[digest] = bundles.get(digest, False) or flag
+    return _Named(tuple(images), locked, bundles)
+
+
+def _key(selected: Selected) -> tuple[str, str]:
+    return selected.place.location, selected.digest
 
 
 def _by_digest(selected: Sequence[Selected]) -> list[list[Selected]]:

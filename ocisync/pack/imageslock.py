@@ -18,7 +18,7 @@ FOLDER = ".imgpkg"
 LOCK = f"{FOLDER}/images.yml"
 IGNORE = ".sourceignore"
 BUNDLE_LABELS = {"dev.carvel.imgpkg.bundle": "true"}
-_KBLD_ID = "kbld.carvel.dev/id"
+KBLD_ID = "kbld.carvel.dev/id"
 _IGNORED = f"{FOLDER}/"
 
 
@@ -32,7 +32,7 @@ class LockedImage:
 
 def images_lock(images: Iterable[LockedImage]) -> bytes:
     """The lock; equal for equal images, in whatever order they come."""
-    entries = [{"annotations": {_KBLD_ID: item.text}, "image": item.reference} for item in sorted(set(images))]
+    entries = [{"annotations": {KBLD_ID: item.text}, "image": item.reference} for item in sorted(set(images))]
     document = {"apiVersion": "imgpkg.carvel.dev/v1alpha1", "images": entries, "kind": "ImagesLock"}
     return ("---\n" + yamlio.dump(document)).encode()
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from ocisync.cli.app import run
+from ocisync.model.image import parse_image
 from tests.support import airgap, requirements
 from tests.support.airgap import Releases
 from tests.support.closures import everything
@@ -31,6 +32,7 @@ HEAVY = os.environ.get("OCISYNC_HEAVY") == "1"
 ARTIFACTS, IMAGES = (100, 30) if HEAVY else (4, 2)
 DIRECTIONS = [("distribution", "olareg"), ("olareg", "distribution")]
 CHECKOUT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(3600 if HEAVY else 300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def test_a_copy_has_every_digest_and_satisfies_cosign(
     assert there == here
     assert len(set(releases.digests.values())) == ARTIFACTS and set(releases.digests.values()) <= set(there.manifests)
     for image in releases.images:
-        name = airgap.parse_image(image).repository
+        name = parse_image(image).repository
         assert everything(f"{host}/{name}") == everything(airgap.cached(releases.cache, image)), image
     again = mirrored(capsys, *arguments)
     assert set(again["moved"].values()) == {0}
@@ -101,7 +103,7 @@ def test_a_file_is_all_that_the_far_side_needs(near: Near, tmp_path: Path, capsy
         "imagePaths": [airgap.ENGINE_PATH],
         "remap": [{"signed": releases.repository, "here": f"{host}/site/shop"}],
     }
-    sources = {airgap.parse_image(image).repository: airgap.cached(releases.cache, image) for image in releases.images}
+    sources = {parse_image(image).repository: airgap.cached(releases.cache, image) for image in releases.images}
     assert set(loaded["repositories"]) == {releases.repository, *sources}
     for name, there in loaded["repositories"].items():
         here = everything(sources.get(name, name))
@@ -124,7 +126,7 @@ def test_a_file_is_all_that_the_far_side_needs(near: Near, tmp_path: Path, capsy
 
 
 def hosts(releases: Releases) -> set[str]:
-    return {airgap.parse_image(image).host for image in releases.images}
+    return {parse_image(image).host for image in releases.images}
 
 
 def inside(near: Near, file: Path, directory: Path, *, agent: bool) -> dict[str, Any]:

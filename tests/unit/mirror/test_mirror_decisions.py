@@ -173,9 +173,11 @@ def test_a_lock_names_images_by_digest_or_is_a_finding() -> None:
     digest = "sha256:" + "1" * 64
     good = f"kind: ImagesLock\nimages:\n- {{image: index.docker.io/library/nginx@{digest}}}\n"
     findings: list[Finding] = []
-    assert [str(one) for one in locked_images(TreeFile("l", good.encode()), findings)] == [
-        f"docker.io/library/nginx@{digest}"
-    ]
+    [(text, found)] = locked_images(TreeFile("l", good.encode()), findings).items()
+    assert text == str(found) == f"docker.io/library/nginx@{digest}"
+    assert not findings
+    stands_for = good.replace("}}", "}").rstrip("}\n") + ", annotations: {kbld.carvel.dev/id: 'nginx:1'}}\n"
+    assert list(locked_images(TreeFile("l", stands_for.encode()), findings)) == ["nginx:1"]
     assert not findings
     for bad in ("kind: Other", "kind: ImagesLock\nimages: [{image: 'a.example/b:1'}]", "kind: ImagesLock\nimages: x"):
         findings.clear()
