@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ocisync.cluster.fields import MISSING, Path, our_entry, parse_managed_fields, step
+from ocisync.cluster.fields import MISSING, PART_OF_PATH, Path, our_entry, parse_managed_fields, step
 from ocisync.cluster.ownership import BEFORE_FIRST_APPLY
 from ocisync.model.limits import JSON_DEPTH
 from ocisync.model.resource import JsonObject
@@ -28,7 +28,7 @@ def is_settled(desired: Mapping[str, Any], live: Mapping[str, Any], api_version:
     ours = our_entry(entries)
     if ours is None or metadata.get("deletionTimestamp") or ours.api_version != api_version:
         return False
-    if any(entry.manager == BEFORE_FIRST_APPLY for entry in entries):
+    if any(entry.manager == BEFORE_FIRST_APPLY for entry in entries) or PART_OF_PATH not in ours.paths():
         return False
     wanted = {name: value for name, value in desired.items() if name not in _ROOT}
     wanted["metadata"] = {k: v for k, v in (desired.get("metadata") or {}).items() if k not in _IDENTITY}
