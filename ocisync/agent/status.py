@@ -161,6 +161,7 @@ def recorded(status: JsonObject) -> Recorded:
     lines = [item for item in (past if isinstance(past, list) else []) if isinstance(item, dict)]
     return Recorded(
         applied=str(_section(status, "applied").get("digest") or ""),
+        generation=generation if isinstance(generation := status.get("observedGeneration"), int) else 0,
         history=tuple(Past(_read_artifact(item), str(item.get("outcome") or "")) for item in lines[:_HISTORY]),
         quarantine=quarantine,
         rollback=str(status.get("lastHandledRollback") or ""),

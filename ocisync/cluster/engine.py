@@ -27,6 +27,8 @@ from ocisync.cluster.ownership import is_member
 from ocisync.cluster.parent import Parent, recorded
 from ocisync.cluster.plan import Kept, Plan, candidates, make_plan
 from ocisync.cluster.prune import Pruner
+from ocisync.cluster.renewal import Renewal
+from ocisync.cluster.standing import standing
 from ocisync.kit.pool import map_bounded
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import ClusterRefused, Unavailable
@@ -254,7 +256,7 @@ class Engine:
         parent.widen([*store.entries, *mine])
         store.add(mine)
         known = _known(store.entries, plan)
-        executor = self._executor(plan, target, settings, known, on_applied, previous, conduct)
+        executor = self._executor(plan, target, settings, known, on_applied, previous, conduct, Renewal(store))
         results = executor.run(plan.applies, prepared.rejected)
         uids = {result.id: result.applied.uid for result in results if result.applied is not None}
         self._disown(plan, known, uids)
@@ -294,13 +296,23 @@ class Engine:
         uid: str = "",
         force: bool = False,
         previous: Applied | None = None,
+        renewing: Callable[[ObjectId], None] | None = None,
     ) -> ObjectResult:
         """Apply a single object: to correct drift, to create it again, or as a no-op to look whether it is as written.
 
-        `uid` names the object that is meant. If that one is gone, the object is met as if for the first time.
+        `uid` names the object that is meant. If that one is gone, the object is met as if for the first time, and
+        `renewing` is told before that.
         """
-        applier = Applier(self._cluster, self._discovery, target, force=force)
+        applier = Applier(self._cluster, self._discovery, target, force=force, renewing=renewing)
         return applier.apply_one(desired, known=bool(uid), uid=uid, previous=previous)
+
+    def standing(self, desired: Desired, target: Target, uid: str = "") -> Applied | None:
+        """What our last apply of an object must have left, without writing; None if that cannot be found out."""
+        resource = self._discovery.find(desired.id.group, desired.id.kind)
+        if resource is None:
+            return None
+        path = resource.path(desired.id.namespace, desired.id.name)
+        return standing(self._cluster, path, desired, target, uid)
 
     def delete_all(self, target: Target, store: InventoryStore, *, orphan: bool = False) -> ApplyReport:
         """End a sync: delete what it owns, or leave it running without our label.
@@ -344,6 +356,7 @@ class Engine:
         on_applied: Callable[[ObjectId, Applied], None] | None,
         previous: Callable[[ObjectId], Applied | None] | None,
         conduct: Conduct | None,
+        renewing: Renewal,
     ) -> Executor:
         def on_result(result: ObjectResult) -> None:
             if result.applied is not None and on_applied is not None:
@@ -357,6 +370,7 @@ class Engine:
             webhooks=_webhooks(plan.applies),
             sleep=self._stop.wait,
             gentle=settings.gentle,
+            renewing=renewing,
         )
         return Executor(
             applier,

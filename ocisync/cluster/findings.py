@@ -74,6 +74,16 @@ def claimed(
     return _report(DriftKind.CLAIMED, rules, record, by, f"{text}; left alone", now)
 
 
+def away(object_id: ObjectId, rules: SyncRules, place: str, now: datetime, *, created: bool) -> DriftReport:
+    """The first pass of an agent changed an object of an artifact that was applied before, whole and successfully."""
+    by = Attribution("", "", "", format_rfc3339(now), TimeSource.SEEN)
+    kind, what = (DriftKind.DELETED, "deleted") if created else (DriftKind.MODIFIED, "changed")
+    text = f"{object_id} was {what} outside GitOps while no agent looked, {by.when()}; corrected"
+    return DriftReport(
+        kind, rules.sync_id, object_id, (), by, Action.CORRECTED, text, rules.mode, place, seen_at=now, done_at=now
+    )
+
+
 def ended(object_id: ObjectId, rules: SyncRules, kind: DriftKind, place: str, now: datetime) -> DriftReport:
     """What was reported of an object and not corrected is over: someone put it back, or a pass applied it."""
     by = Attribution("", "", "", format_rfc3339(now), TimeSource.SEEN)

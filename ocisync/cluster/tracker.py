@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from ocisync.cluster import findings
 from ocisync.cluster.correction import Counters, Effects, Limits, SyncRules
 from ocisync.cluster.drift import Judgement, Verdict
 from ocisync.cluster.health import CURRENT, NOT_FOUND, Health, Rollup, is_running, progressing, rollup
@@ -123,6 +124,19 @@ class Tracker:
             return
         with self._kept.lock:
             self._put(sync_id, desired, applied)
+        self._kept.flush()
+
+    def found_changed(self, sync_id: str, created: Mapping[ObjectId, bool]) -> None:
+        """The first pass over what was applied before has written these objects (true: anew): that was drift, too."""
+        with self._kept.lock:
+            rules = self._kept.syncs.get(sync_id)
+            for object_id, anew in created.items():
+                record = self._kept.table.get(object_id)
+                if rules is None or record is None or record.sync_id != sync_id:
+                    continue
+                self._kept.counters.drifts += 1
+                place, now = record.desired.place, self._kept.clock.now()
+                self._kept.tell(findings.away(object_id, rules, place, now, created=anew))
         self._kept.flush()
 
     def end_pass(self, sync_id: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ocisync.cluster.apply import Action
 from ocisync.cluster.engine import ApplyReport, Settings
 from ocisync.cluster.guard import Guard
+from ocisync.cluster.inventory import InventoryStore
 from ocisync.cluster.memory import Applied
-from ocisync.cluster.normalise import ApplyMode, Prepared, Rejected
+from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Rejected
 from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed
 from ocisync.cluster.plan import Plan
 from ocisync.flows.content import Content
@@ -26,7 +28,7 @@ from ocisync.manifests.select import under
 from ocisync.model.errors import InvalidInput
 from ocisync.model.limits import STATUS_MESSAGE_BYTES
 from ocisync.model.resource import ObjectId
-from ocisync.model.spec import SelectorKind
+from ocisync.model.spec import DriftMode, SelectorKind
 
 _RETRY_CAP_S = 600.0
 _JUDGE_AGAIN_S = 0.1
@@ -77,17 +79,48 @@ class Enforcer:
                 ports.tracker.applied(self._s.target.sync_id, bodies[object_id], answer)
 
             course = Course(self._s, facts.digest)
+            resumed = self._resumed(content)
+            conduct = course.conduct(prepared)
+            if resumed and self._s.spec.drift is not DriftMode.CORRECT:
+                conduct = replace(conduct, settled=self._standing(bodies, store))
             report = ports.engine.execute(
                 plan, prepared, self._s.target, store, settings,
                 on_applied=applied, on_deleting=lambda ids: ports.tracker.forget(self._s.target.sync_id, ids),
                 previous=lambda id_: ports.tracker.remembered(self._s.target.sync_id, id_),
-                conduct=course.conduct(prepared),
+                conduct=conduct,
             )  # fmt: skip
+            if resumed:
+                wrote = {Action.CREATED: True, Action.CONFIGURED: False}
+                changed = {item.id: wrote[item.action] for item in report.results if item.action in wrote}
+                ports.tracker.found_changed(self._s.target.sync_id, changed)
             self._forget(prepared, plan, report)
         finally:
             ports.tracker.end_pass(self._s.target.sync_id)
             ports.watch()
         return self._written(content, prepared, report, course)
+
+    def _resumed(self, content: Content) -> bool:
+        """Whether all of this was applied already, by the agent before us: whatever differs now is drift."""
+        recorded = self._s.recorded
+        again = content.facts.digest == recorded.applied and self._s.spec.generation == recorded.generation
+        return again and self._s.memory.enforced is None
+
+    def _standing(
+        self, bodies: Mapping[ObjectId, Desired], store: InventoryStore
+    ) -> Callable[[ObjectId], Applied | None]:
+        """Find out what the last apply left without writing anything: drift is reported only, also after a start."""
+        ports, target = self._s.ports, self._s.target
+
+        def settled(object_id: ObjectId) -> Applied | None:
+            entry, wanted = store.entries.get(object_id), bodies[object_id]
+            if entry is None or wanted.options.apply is not ApplyMode.OVERRIDE:
+                return None
+            found = ports.engine.standing(wanted, target, entry.uid)
+            if found is not None:
+                ports.tracker.applied(target.sync_id, wanted, found)
+            return found
+
+        return settled
 
     def _prepared(self, content: Content) -> Prepared:
         """Parse, select, normalise; what an older sync owns is left out."""

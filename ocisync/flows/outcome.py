@@ -89,11 +89,13 @@ class Recorded:
 
     Attributes:
         applied: the digest that was applied.
+        generation: of the spec that the status speaks of.
         history: newest first.
         rollback: the last request for a rollback that was acted on.
     """
 
     applied: str = ""
+    generation: int = 0
     history: tuple[Past, ...] = ()
     quarantine: Quarantine | None = None
     rollback: str = ""

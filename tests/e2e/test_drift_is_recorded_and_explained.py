@@ -78,15 +78,16 @@ def test_drift_is_recorded_with_values_manager_and_times_and_the_record_survives
         (scaled,) = recorded(ask, 1)
         agent.kill()
         before = len(agent.logs("ready"))
+        tenant.edit("settings", colour="green")
         agent.start()
         eventually(lambda: len(agent.logs("ready")) > before, what="the next agent has settled")
         tenant.cluster.kubectl(
             "patch", "secret/token", "-n", tenant.namespace, "--type=merge", "-p", '{"data":{"password":"aGFja2Vk"}}'
         )
+        away = eventually(lambda: _with(ask, "ConfigMap"), what="what happened while no agent ran is recorded")
         tenant.edit("settings", colour="red")
         eventually(lambda: tenant.value("settings", "colour") == "blue", what="it is blue again")
-        entries = eventually(lambda: _with(ask, "Secret") and _with(ask, "ConfigMap"), what="both are recorded")
-        assert entries
+        eventually(lambda: _with(ask, "Secret") and len(_with(ask, "ConfigMap")) == 2, what="both are recorded")
     assert scaled["object"] == {"group": "apps", "kind": "Deployment", "namespace": tenant.namespace, "name": "web"}
     assert scaled["fields"] == [{"path": "spec.replicas", "old": "2", "new": "7", "manager": "kubectl"}]
     assert (scaled["kind"], scaled["action"], scaled["mode"]) == ("Modified", "Corrected", "Correct")
@@ -96,6 +97,7 @@ def test_drift_is_recorded_with_values_manager_and_times_and_the_record_survives
     code, answer = ask("drift", "shop")
     assert code == ExitCode.OK
     assert answer["items"][0] == scaled  # the record of the agent that was killed
+    assert (away[0]["action"], away[0]["fields"], away[0]["manager"]) == ("Corrected", [], "")
     assert "aGFja2Vk" not in json.dumps(answer) and "correct-horse" not in json.dumps(answer)
     at_rest = control_plane.audit.mark()
     for words in ("deploy/web", "deployments.apps/web", "Deployment"):
@@ -111,7 +113,7 @@ def _with(ask: Ask, kind: str) -> list[dict[str, Any]]:
 def test_in_warn_mode_drift_is_open_until_someone_puts_it_back(
     agent: AgentProcess, tenant: Tenant, ask: Ask, installation: Installation
 ) -> None:
-    tenant.push({"web.yaml": WEB})
+    tenant.push({"web.yaml": WEB, "settings.yaml": config_map("settings", colour="blue")})
     tenant.write_sync(drift={"mode": "Warn"})
     tenant.wait_ready()
     tenant.cluster.kubectl("scale", "deployment/web", "--replicas=7", "-n", tenant.namespace)
@@ -142,10 +144,21 @@ def test_in_warn_mode_drift_is_open_until_someone_puts_it_back(
     code, told = ask("drift", "shop", kubeconfig=theirs)
     assert code == ExitCode.DIFFERENCES and [item["action"] for item in told["items"]] == ["Reported"]
     assert "spec.replicas 2 → 7 by kubectl (scale)" in told["items"][0]["message"]
+    # The next agent only reports, too, and does not say the same again.
+    agent.kill()
+    before = len(agent.logs("ready"))
+    tenant.edit("settings", colour="red")
+    agent.start()
+    eventually(lambda: len(agent.logs("ready")) > before, what="the next agent has settled")
+    eventually(lambda: _with(ask, "ConfigMap"), what="what happened meanwhile is reported", timeout_s=30)
+    assert [one["open"] for one in recorded(ask, 2)] == [True, True]
+    assert tenant.cluster.get("deployment", "web", namespace=tenant.namespace)["spec"]["replicas"] == 7
+    assert tenant.value("settings", "colour") == "red"
+    tenant.edit("settings", colour="blue")
     tenant.cluster.kubectl("scale", "deployment/web", "--replicas=2", "-n", tenant.namespace)
     eventually(lambda: ask("drift", "shop")[0] == ExitCode.OK, timeout_s=30, what="it is over", interval_s=0.2)
-    (entry,) = recorded(ask, 1)
-    assert entry["endedAt"] and not entry["open"]
+    for entry in recorded(ask, 2):
+        assert entry["endedAt"] and not entry["open"]
     assert agent.logs("drift is over", name="web")
 
 
