@@ -66,8 +66,9 @@ class Corrections:
             if not correction.uid:
                 self._note(target, object_id, "")
             result = self._engine.apply_one(
-                correction.desired, target, uid=correction.uid, force=force, previous=correction.previous
-            )
+                correction.desired, target, uid=correction.uid, force=force, previous=correction.previous,
+                renewing=lambda id_: self._note(target, id_, ""),
+            )  # fmt: skip
             if result.applied is not None and result.applied.uid != before:
                 self._note(target, object_id, result.applied.uid)
         except Interrupted:

@@ -97,6 +97,7 @@ class Applier:
         webhooks: names of admission webhooks that this artifact brings, for messages.
         sleep: waits; returns True when it was interrupted.
         gentle: let every other request go first.
+        renewing: told before a known object is made anew, with another uid; what it raises keeps that from happening.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class Applier:
         webhooks: frozenset[str] = frozenset(),
         sleep: Callable[[float], bool] | None = None,
         gentle: bool = False,
+        renewing: Callable[[ObjectId], None] | None = None,
     ) -> None:
+        self._renewing = renewing
         self._cluster = cluster
         self._discovery = discovery
         self._target = target
@@ -178,7 +181,16 @@ class Applier:
             response = self._update(path, desired, uid)
             if response is not None:
                 return self._settled(path, desired, response, recreate=recreate, uid=uid, previous=previous)
+            self._renew(desired.id)
         return self._first_contact(path, desired, recreate=recreate, previous=previous)
+
+    def _renew(self, object_id: ObjectId) -> None:
+        try:
+            if self._renewing is not None:
+                self._renewing(object_id)
+        except (Unavailable, ClusterRefused) as error:
+            message = f"not made anew, because that could not be written down first: {error.message}"
+            raise _Refusal(failed(ErrorClass.TRANSIENT, "NotWrittenAhead", message)) from error
 
     def _update(self, path: str, desired: Desired, uid: str) -> Response | None:
         """Apply to an object of ours; None if that object is gone or was replaced by another one."""
@@ -284,12 +296,8 @@ class Applier:
         return ObjectResult(desired.id, action, desired.place, applied=applied)
 
     def _recreate(self, path: str, desired: Desired, uid: str) -> ObjectResult:
-        options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
-        response = self._cluster.request(
-            "DELETE", path, body=canonical_json(options), content_type=JSON, as_user=self._target.user
-        )
-        if response.status >= 400 and response.status != 404:
-            raise _Refusal(self._classify(response, desired))
+        self._delete(path, desired, uid)
+        self._renew(desired.id)
         started = time.monotonic()
         while (live := self._read(path, desired)) is not None and _uid(live) == uid:
             late = time.monotonic() - started > _GONE_WITHIN_S
@@ -298,6 +306,24 @@ class Applier:
         result = self._first_contact(path, desired, recreate=False, previous=None)
         action = Action.RECREATED if result.action is Action.CREATED else result.action
         return ObjectResult(result.id, action, result.place, result.failure, result.applied)
+
+    def _delete(self, path: str, desired: Desired, uid: str) -> None:
+        """Delete one object in the version that was looked at: nobody has put another owner's label on it since."""
+        for _ in range(_ROUNDS):
+            live = self._read(path, desired)
+            if live is None or _uid(live) != uid:
+                return
+            self._check_owner(live, desired)
+            version = (live.get("metadata") or {}).get("resourceVersion")
+            options = {"preconditions": {"uid": uid, "resourceVersion": version}, "propagationPolicy": "Background"}
+            response = self._cluster.request(
+                "DELETE", path, body=canonical_json(options), content_type=JSON, as_user=self._target.user
+            )
+            if response.status < 400 or response.status == 404:
+                return
+            if response.status != 409:
+                raise _Refusal(self._classify(response, desired))
+        raise _Refusal(failed(ErrorClass.CONFLICT, "Changing", "it keeps changing while it is replaced"))
 
     def _json_patch(self, path: str, operations: list[JsonObject], desired: Desired) -> JsonObject | None:
         """Send a guarded JSON patch; None if the object changed meanwhile (the next apply tries again)."""

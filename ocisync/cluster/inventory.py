@@ -203,6 +203,11 @@ class InventoryStore:
         fresh = [Entry(id_, uid, EntryState.APPLIED) for id_, uid in applied.items()]
         self._update([entry for entry in fresh if known.get(entry.id) != entry], "record")
 
+    def renounce(self, ids: Iterable[ObjectId]) -> None:
+        """Forget the uids of known objects that are about to be made anew: written ahead, as in ①."""
+        known = self.entries
+        self._update([Entry(id_) for id_ in ids if id_ in known and known[id_].uid], "renounce")
+
     def mark(self, ids: Iterable[ObjectId], state: EntryState) -> None:
         """Set the state of known entries."""
         known = self.entries

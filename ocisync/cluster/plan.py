@@ -113,11 +113,14 @@ def judge(observed: Observed, sync_id: str, applied_uids: frozenset[str] = froze
         return Fate.FORGET, None
     metadata = live.get("metadata") or {}
     uid = str(metadata.get("uid") or "")
-    if uid in applied_uids or (entry.uid and uid != entry.uid):
+    owner, other = part_of(live), bool(entry.uid and uid != entry.uid)
+    if uid in applied_uids or owner not in ("", sync_id) or not applied_by_us(live):
         return Fate.FORGET, None
-    owner = part_of(live)
-    if owner not in ("", sync_id) or not applied_by_us(live) or (not owner and not entry.uid):
+    if not owner and (other or not entry.uid):
         return Fate.FORGET, None
+    if other:
+        message = "it is not the object that was applied, but one with its label: restored, perhaps; delete it by hand"
+        return Fate.KEEP, Kept(entry.id, "Unproven", message)
     if entry.state is EntryState.UNPROVEN:
         message = "the inventory was lost and rebuilt; it is deleted once an artifact has named it and dropped it again"
         return Fate.KEEP, Kept(entry.id, "Unproven", message)

@@ -121,7 +121,11 @@ class Pruner:
                     return _failed(prune.id, failure)
                 live = self._read(prune.id)
                 known = entry or Entry(prune.id, prune.uid)
-                fate, _ = judge(Observed(known, live), self._target.sync_id, applied_uids)
+                fate, kept = judge(Observed(known, live), self._target.sync_id, applied_uids)
+                if kept is not None:  # its entry stays, too, and the next pass says why
+                    return _failed(prune.id, failed(ErrorClass.TRANSIENT, kept.reason, kept.message))
+                if fate is Fate.ENDING:
+                    return ObjectResult(prune.id, Action.DELETED, failure=_ending())
                 if live is None or fate is not Fate.PRUNE:
                     return ObjectResult(prune.id, Action.SKIPPED)
                 prune = prune_of(prune.id, live)
@@ -152,7 +156,7 @@ class Pruner:
             return classify(response, user=self._target.user)
         # A Status, or the object as it last was: it is gone. With a deletionTimestamp: something still holds it.
         held = (json.loads(response.body).get("metadata") or {}).get("deletionTimestamp")
-        return failed(ErrorClass.WAITING, "Terminating", "deleted; a finalizer still holds it") if held else None
+        return _ending() if held else None
 
     def _read(self, id_: ObjectId) -> JsonObject | None:
         response = self._get_object(id_)
@@ -240,6 +244,10 @@ class Pruner:
         # Tokens of service accounts and the like: made by the control plane, for the namespace itself.
         managers = {entry.manager for entry in parse_managed_fields(item)}
         return "" if managers and managers <= {"kube-controller-manager"} else name
+
+
+def _ending() -> ApiFailure:
+    return failed(ErrorClass.WAITING, "Terminating", "deleted; a finalizer still holds it")
 
 
 def _failed(id_: ObjectId, failure: ApiFailure) -> ObjectResult:

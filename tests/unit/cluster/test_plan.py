@@ -43,7 +43,9 @@ def live(uid: str = "u", *, label: str = OURS, applied: bool = True, **metadata:
         ("", EntryState.ADDED, live(), Fate.PRUNE),  # killed after the apply: label and entry prove it
         ("", EntryState.ADDED, live(applied=False), Fate.FORGET),  # killed before: someone else made it
         ("", EntryState.ADDED, live(label=""), Fate.FORGET),
-        ("u", EntryState.APPLIED, live("other"), Fate.FORGET),
+        ("u", EntryState.APPLIED, live("other"), Fate.KEEP),  # restored, perhaps: unproven until an artifact names it
+        ("u", EntryState.APPLIED, live("other", label=""), Fate.FORGET),
+        ("u", EntryState.APPLIED, live("other", applied=False), Fate.FORGET),
         ("u", EntryState.APPLIED, live(label=""), Fate.PRUNE),  # label stripped, uid and entry match
         ("u", EntryState.APPLIED, live(label=THEIRS), Fate.FORGET),
         ("u", EntryState.APPLIED, live(applied=False), Fate.FORGET),  # a copied label proves nothing
