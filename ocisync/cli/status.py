@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import click
 
+from ocisync.agent.lease import LEASE_NAME, Record
 from ocisync.cli import output
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import cluster_options, common_options, output_option
-from ocisync.cli.syncs import Syncs, age, conditions, namespace_option, ready_word
+from ocisync.cli.syncs import Syncs, age, agent_namespace_option, conditions, namespace_option, ready_word
+from ocisync.cluster.client import segment
+from ocisync.model.clock import parse_rfc3339
 from ocisync.model.resource import JsonObject
 
 _STATUS_CHARS = 70
@@ -20,11 +24,22 @@ _STATUS_CHARS = 70
 @click.command("status")
 @click.argument("name", required=False)
 @namespace_option("Namespace (default: all; for one sync the context's).")
+@agent_namespace_option
 @cluster_options
 @output_option()
 @common_options
-def command(name: str | None, namespace: str, kubeconfig: Path | None, context: str, form: str, quiet: bool) -> None:
+def command(
+    name: str | None,
+    namespace: str,
+    agent_namespace: str,
+    kubeconfig: Path | None,
+    context: str,
+    form: str,
+    quiet: bool,
+) -> None:
     """Show the syncs of a cluster and how they are doing; with NAME, one of them in detail.
+
+    If agents use a lease and you may read it, the last line says which of them works.
 
     \b
     Examples:
@@ -45,7 +60,21 @@ def command(name: str | None, namespace: str, kubeconfig: Path | None, context: 
         output.note("no syncs; write an ArtifactSync and apply it with kubectl")
     names = "\n".join(_name(sync) for sync in found)
     if found or form in {"json", "yaml"}:
-        output.emit(listing, form, text=lambda: _table(found, now), name=names)
+        output.emit(listing, form, text=lambda: _table(found, now) + _agent(syncs, agent_namespace, now), name=names)
+
+
+def _agent(syncs: Syncs, namespace: str, now: datetime) -> str:
+    """Who holds the agents' lease; nothing where there is none, or it can't be read."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{segment(namespace)}/leases/{LEASE_NAME}"
+    answer = syncs.cluster.request("GET", path)
+    if answer.status != 200:
+        return ""
+    lease = Record.of(json.loads(answer.body))
+    if not lease.holder:
+        return "\n\nno agent holds the lease"
+    renewed = parse_rfc3339(lease.renewed)
+    ago = f", renewed {max(0, round((now - renewed).total_seconds()))} s ago" if renewed else ""
+    return output.plain(f"\n\nagent {lease.holder} holds the lease since {lease.acquired}{ago}")
 
 
 def _table(found: list[JsonObject], now: datetime) -> str:

@@ -184,3 +184,18 @@ def test_yaml_of_status_can_be_read_back(cli: Cli, syncs: Syncs) -> None:
     syncs.make()
     ran = cli("status", "shop", "-n", syncs.namespace, "--kubeconfig", syncs.kubeconfig, "-o", "yaml")
     assert yamlio.parse_documents(ran.out.encode(), "status")[0].value["metadata"]["name"] == "shop"
+
+
+def test_the_table_says_which_agent_holds_the_lease(cli: Cli, syncs: Syncs) -> None:
+    syncs.make("shop")
+    where = ("status", "-n", syncs.namespace, "--agent-namespace", syncs.namespace, "--kubeconfig", syncs.kubeconfig)
+    assert "lease" not in cli(*where).out
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{syncs.namespace}/leases"
+    held = {"holderIdentity": "agent-1", "acquireTime": "2026-11-23T12:00:00.000000Z", "leaseDurationSeconds": 15}
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "ocisync-agent"}, "spec": held
+    }  # fmt: skip
+    syncs.cluster.api("POST", leases, lease)
+    assert "\nagent agent-1 holds the lease since 2026-11-23T12:00:00.000000Z\n" in cli(*where).out
+    syncs.cluster.api("PUT", f"{leases}/ocisync-agent", {**lease, "spec": {}})
+    assert "\nno agent holds the lease\n" in cli(*where).out
