@@ -56,6 +56,13 @@ command.add_command(impact)
     "--threshold", type=click.IntRange(1, 32), default=1, show_default=True, help="How many must have signed."
 )
 @click.option("--max-age", default="", metavar="DURATION", help="Oldest signature that counts, like 720h.")
+@click.option(
+    "--remap",
+    "remaps",
+    multiple=True,
+    metavar="SIGNED=HERE",
+    help="Of a mirror: what signatures call it.",
+)
 @click.option("--name", default="", help="Name of the policy (default: made from the repository).")
 @common_options
 def init(
@@ -68,6 +75,7 @@ def init(
     root: str,
     threshold: int,
     max_age: str,
+    remaps: tuple[str, ...],
     name: str,
     quiet: bool,
 ) -> None:
@@ -77,6 +85,8 @@ def init(
     Examples:
       ocisync policy init --repository 'registry.example/shop/*' --key release.pub > policy.yaml
       ocisync policy init --repository registry.example/shop --key ci.pub --key release.pub --threshold 2
+      ocisync policy init --repository mirror.site.local/shop --key release.pub \\
+        --remap registry.example/shop=mirror.site.local/shop
       ocisync policy init --repository 'ghcr.io/acme/*' \\
         --certificate-oidc-issuer https://token.actions.githubusercontent.com \\
         --certificate-identity-glob 'https://github.com/acme/shop/.github/workflows/release.yml@refs/tags/v*' \\
@@ -102,13 +112,22 @@ def init(
         identities = (draft.DraftIdentity(label, issuer, identity, glob, source_repository, root),)
     if not keys and not identities:
         raise UsageError("a policy without authorities would allow nothing", hint="add --key FILE.pub")
-    made = draft.render(
-        draft.Draft(name or _name_from(repositories[0]), repositories, keys, identities, threshold, max_age)
-    )
+    name = name or _name_from(repositories[0])
+    renamed = [_remap(text) for text in remaps]
+    made = draft.render(draft.Draft(name, repositories, keys, identities, threshold, max_age, renamed))
     rehearsed(yamlio.parse_documents(made.encode(), "policy")[0].value)
     output.write(made, newline=False)
     if not quiet:
         output.hint_text("ocisync policy check policy.yaml, then kubectl apply -f policy.yaml")
+
+
+def _remap(text: str) -> tuple[str, str]:
+    signed, equals, here = text.partition("=")
+    if not signed or not equals or not here:
+        raise UsageError(
+            f"bad --remap {text[:200]!r}: expected SIGNED=HERE", hint="ocisync mirror map tells what changes"
+        )
+    return signed, here
 
 
 def _draft_keys(files: tuple[str, ...]) -> tuple[DraftKey, ...]:

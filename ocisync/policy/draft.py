@@ -36,7 +36,12 @@ class DraftIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a policy shall say. `max_age` is a duration like 720h; empty for none."""
+    """What a policy shall say.
+
+    Attributes:
+        max_age: a duration like 720h; empty for none.
+        remaps: for a mirror: repositories that signatures name, and where they are here.
+    """
 
     name: str
     repositories: Sequence[str]
@@ -44,6 +49,7 @@ class Draft:
     identities: Sequence[DraftIdentity] = ()
     threshold: int = 1
     max_age: str = ""
+    remaps: Sequence[tuple[str, str]] = ()
 
 
 def render(draft: Draft) -> str:
@@ -75,7 +81,14 @@ def _lines(draft: Draft) -> Iterator[str]:
     yield "  # Format of cosign 3 and of ocisync. Add Legacy only for signatures that exist in no other form."
     yield "  formats: [Bundle]"
     yield "  # A signature must name this repository and this tag: copied elsewhere, it does not count."
-    yield "  repositoryClaim: {mode: Require}"
+    if draft.remaps:
+        yield "  # What is mirrored was signed under another name."
+        yield "  repositoryClaim:"
+        yield "    mode: Require"
+        yield "    remap:"
+        yield from (f"    - {{signed: {_text(old)}, here: {_text(new)}}}" for old, new in draft.remaps)
+    else:
+        yield "  repositoryClaim: {mode: Require}"
     yield "  tagClaim: Require"
     yield "  # Nothing older than what was accepted before."
     if draft.max_age:

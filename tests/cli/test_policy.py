@@ -68,6 +68,18 @@ def test_a_draft_may_name_an_identity(cli: Cli) -> None:
     assert (keyless.subject_glob, keyless.root_ref) == (GLOB, "sigstore-root")
 
 
+def test_a_draft_for_a_mirror_accepts_the_name_that_was_signed(cli: Cli, tmp_path: Path) -> None:
+    keys = _keys(tmp_path, "ci")
+    here = ("--repository", "mirror.site.local/shop", *keys)
+    ran = cli("policy", "init", *here, "--remap", "registry.example/shop=mirror.site.local/shop")
+    claim = yaml.safe_load(ran.out)["spec"]["repositoryClaim"]
+    assert claim == {
+        "mode": "Require",
+        "remap": [{"signed": "registry.example/shop", "here": "mirror.site.local/shop"}],
+    }
+    assert cli("policy", "init", *here, "--remap", "registry.example/shop").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
