@@ -114,3 +114,16 @@ def test_what_cannot_be_read_is_refused_by_name(spec: dict[str, Any], field: str
 def test_a_request_and_an_approval_are_read_from_the_syncs_annotations() -> None:
     spec = parsed({"ocisync.dev/requestedAt": "now", "ocisync.dev/approved": "abc"})
     assert (spec.requested_at, spec.approved, spec.generation) == ("now", "abc", 3)
+
+
+def test_own_health_rules_are_read_once_for_each_kind() -> None:
+    check = {"apiVersion": "x.example.com/v1", "kind": "Widget", "current": "self.status.ok", "failed": ""}
+    (found,) = parsed(wait={"checks": [check]}).checks
+    assert (found.group, found.kind, found.current, found.failed) == ("x.example.com", "Widget", "self.status.ok", "")
+    assert "has a check already" in refused(wait={"checks": [check, check]})
+    assert "give current, failed or both" in refused(wait={"checks": [{**check, "current": " "}]})
+
+
+def test_going_back_by_itself_has_to_be_asked_for() -> None:
+    assert not parsed(onFailure={}).roll_back
+    assert parsed(onFailure={"rollback": True}).roll_back
