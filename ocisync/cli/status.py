@@ -74,7 +74,7 @@ def _agent(syncs: Syncs, namespace: str, now: datetime) -> str:
         return "\n\nno agent holds the lease"
     renewed = parse_rfc3339(lease.renewed)
     ago = f", renewed {max(0, round((now - renewed).total_seconds()))} s ago" if renewed else ""
-    return output.plain(f"\n\nagent {lease.holder} holds the lease since {lease.acquired}{ago}")
+    return "\n\n" + output.plain(f"agent {lease.holder} holds the lease since {lease.acquired}{ago}")
 
 
 def _table(found: list[JsonObject], now: datetime) -> str:
