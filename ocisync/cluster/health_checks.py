@@ -151,7 +151,8 @@ def _reason(obj: Mapping[str, Any]) -> str:
     found = section(obj, "status")
     items = found.get("conditions")
     for item in items if isinstance(items, list) else []:
-        if isinstance(item, dict) and item.get("type") in {"Ready", "Available", "Stalled"} and item.get("message"):
+        known = isinstance(item, dict) and str(item.get("type")) in {"Ready", "Available", "Stalled"}
+        if known and item.get("message"):
             return f": {cel.short(str(item['message']))}"
     phase = found.get("phase")
     return f": phase {cel.short(phase)}" if isinstance(phase, str) and phase else ""

@@ -54,12 +54,12 @@ def trouble(obj: Mapping[str, Any]) -> Trouble | None:
     found = conditions(obj)
     if section(obj, "metadata").get("deletionTimestamp") or is_true(found, "Ready"):
         return None
-    if status.get("phase") in {"Succeeded", "Failed"}:
+    if str(status.get("phase")) in {"Succeeded", "Failed"}:
         return None  # its controller makes another
     containers = list(_containers(status))
     for name, state, last in containers:
         waiting = section(state, "waiting")
-        if waiting.get("reason") in _STUCK:
+        if str(waiting.get("reason")) in _STUCK:
             return Trouble(True, f"container {name}: {_stuck(waiting, last)}")
     scheduled = found.get("PodScheduled", {})
     if scheduled.get("reason") == "Unschedulable":

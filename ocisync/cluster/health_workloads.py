@@ -67,7 +67,8 @@ def deployment(obj: Mapping[str, Any]) -> Health:
     if progress.get("reason") == "ProgressDeadlineExceeded":
         return failed(said(progress, "progress deadline exceeded"))
     if is_true(found, "ReplicaFailure"):
-        return failed(said(found["ReplicaFailure"], "pods cannot be created"))
+        # A quota or an admission rule in the way may go away: the time-out decides, as for kstatus.
+        return progressing(said(found["ReplicaFailure"], "pods cannot be created"))
     spec, status = section(obj, "spec"), section(obj, "status")
     wanted = number(spec, "replicas", 1)
     pods = _pods_of_deployment(obj)
@@ -91,7 +92,7 @@ def replica_set(obj: Mapping[str, Any]) -> Health:
         return progressing(late)
     found = conditions(obj)
     if is_true(found, "ReplicaFailure"):
-        return failed(said(found["ReplicaFailure"], "pods cannot be created"))
+        return progressing(said(found["ReplicaFailure"], "pods cannot be created"))
     wanted, status = number(section(obj, "spec"), "replicas", 1), section(obj, "status")
     for field, word in (
         ("fullyLabeledReplicas", "labelled"),
@@ -128,7 +129,7 @@ def stateful_set(obj: Mapping[str, Any]) -> Health:
         if updated < wanted - partition:
             return progressing(f"{updated} of {wanted - partition} replicas above the partition updated", pods)
         return CURRENT
-    if status.get("currentRevision") != status.get("updateRevision") and updated < wanted:
+    if status.get("currentRevision") != status.get("updateRevision"):
         return progressing(f"{updated} of {wanted} replicas updated", pods)
     return CURRENT
 
