@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ocisync.cli.syncs import Syncs
     from ocisync.flows.compare import Side
     from ocisync.flows.plan import Planned, Scope
+    from ocisync.model.spec import SyncSpec
 
 
 @click.command("plan")
@@ -162,12 +163,23 @@ def _of_sync(
     from ocisync.model.spec import parse_sync
 
     spec = parse_sync(syncs.one(namespace, name))
+    _say_what_the_spec_keeps_from_happening(spec)
     inventory = flags["agent_namespace"]
     side = (
         read_side(target, trust, source, registry) if target else read_source(spec, syncs, trust, inventory, registry)
     )
     digest = side.digest or _fingerprint(side)
     return side, scope_of_sync(spec, digest, inventory=inventory, impersonate=flags["as_service_account"])
+
+
+def _say_what_the_spec_keeps_from_happening(spec: SyncSpec) -> None:
+    from ocisync.model.spec import DriftMode
+
+    if spec.suspend:
+        output.warning_text(f"{spec.key} is suspended: nothing of this happens before it is resumed")
+    if spec.drift is not DriftMode.CORRECT:
+        why = "drift of what is applied already is not corrected, only what a new artifact changes is written"
+        output.warning_text(f"{spec.key} has spec.drift.mode {spec.drift.value}: {why}")
 
 
 def _planned(syncs: Syncs, side: Side, scope: Scope, *, fields: bool) -> Planned:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ocisync.cluster.apply import Action
-from ocisync.cluster.engine import ApplyReport, Settings
-from ocisync.cluster.guard import Guard
+from ocisync.cluster.engine import ApplyReport
 from ocisync.cluster.inventory import InventoryStore
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Rejected
@@ -20,7 +19,7 @@ from ocisync.flows.localcopy import Saved
 from ocisync.flows.memory import Enforced, Mark
 from ocisync.flows.outcome import Changes, Failed, ObjectFailure, Outcome, Reason, Stalled, Waiting
 from ocisync.flows.rejudge import REJUDGE_S, next_look_s, proven
-from ocisync.flows.situation import End, Situation
+from ocisync.flows.situation import End, Situation, settings_of
 from ocisync.kit.backoff import jittered
 from ocisync.manifests.imagemap import rewrite
 from ocisync.manifests.parse import parse_tree
@@ -53,14 +52,7 @@ class Enforcer:
         """
         facts, ports = content.facts, self._s.ports
         prepared = self._prepared(content)
-        settings = Settings(
-            digest=facts.digest,
-            prune=self._s.spec.prune,
-            force=self._s.spec.force,
-            guard=Guard(self._s.spec.max_prune, self._s.spec.protect),
-            approved=self._s.spec.approved,
-            gentle=self._s.resuming(facts.digest),
-        )
+        settings = replace(settings_of(self._s.spec, facts.digest), gentle=self._s.resuming(facts.digest))
         ports.tracker.begin_pass(self._s.target.sync_id)
         try:
             # Read after corrections have ended: they note new uids in the same inventory.

@@ -14,12 +14,11 @@ from dataclasses import replace
 from ocisync.cluster.client import Cluster, segment
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.engine import Engine, Settings
-from ocisync.cluster.guard import Guard
 from ocisync.cluster.normalise import Prepared, Target, applyset_id
 from ocisync.cluster.preview import Change, Preview, Previewer, Verb, no_differences
 from ocisync.flows.compare import Side
 from ocisync.flows.preview import differences
-from ocisync.flows.situation import target_of
+from ocisync.flows.situation import settings_of, target_of
 from ocisync.kit.stop import StopToken
 from ocisync.manifests.imagemap import rewrite
 from ocisync.manifests.parse import parse_tree
@@ -84,17 +83,10 @@ class Planned:
 def scope_of_sync(spec: SyncSpec, digest: str, *, inventory: str, impersonate: bool) -> Scope:
     """What the agent would do for a sync. Without `impersonate`, with the caller's rights."""
     target = target_of(spec)
-    settings = Settings(
-        digest=digest,
-        prune=spec.prune,
-        force=spec.force,
-        guard=Guard(spec.max_prune, spec.protect),
-        approved=spec.approved,
-    )
     return Scope(
         f"ArtifactSync {spec.key}",
         target if impersonate else replace(target, service_account=""),
-        settings,
+        settings_of(spec, digest),
         inventory,
         spec.path,
         spec.images,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ocisync.cluster.correction import SyncRules
+from ocisync.cluster.engine import Settings
+from ocisync.cluster.guard import Guard
 from ocisync.cluster.health import HealthStatus
 from ocisync.cluster.health_checks import compiled
 from ocisync.cluster.normalise import Target, applyset_id
@@ -62,6 +64,17 @@ def target_of(spec: SyncSpec) -> Target:
         service_account=spec.service_account,
         namespace=spec.target_namespace,
         ignore=spec.ignore,
+    )
+
+
+def settings_of(spec: SyncSpec, digest: str) -> Settings:
+    """How the engine is to apply the sync's artifact, in passes and in previews of them."""
+    return Settings(
+        digest=digest,
+        prune=spec.prune,
+        force=spec.force,
+        guard=Guard(spec.max_prune, spec.protect),
+        approved=spec.approved,
     )
 
 
