@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ocisync.mirror.stores import Stores
     from ocisync.mirror.walk import WalkOptions
 
+_SHOWN_FAILURES = 20
+
 
 @click.group("mirror")
 def command() -> None:
@@ -357,9 +359,11 @@ def _show_report(run: _Run, report: Report, form: str, *, quiet: bool, pruned: t
 
 
 def raise_failures(report: Report) -> None:
-    """One line for each failure; the first one's class gives the exit code."""
-    for failure in report.failures:
+    """One line for each failure, up to a screenful; the first one's class gives the exit code."""
+    for failure in report.failures[:_SHOWN_FAILURES]:
         output.error_text(f"{failure.subject}: {failure.error.message}")
+    if len(report.failures) > _SHOWN_FAILURES:
+        output.note(f"… and {len(report.failures) - _SHOWN_FAILURES} more; -o json lists all of them")
     first = report.failures[0].error
     message = f"{len(report.failures)} of the copy's parts failed; no tag of what they belong to was set"
     raise _again(type(first), message, first)

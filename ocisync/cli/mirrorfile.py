@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from ocisync.cli import mirrorfileflags, mirrorfiletext, mirrorflags, output
 from ocisync.cli.options import common_options, output_option, registry_options
 from ocisync.cli.places import layout_option, place_of
 from ocisync.cli.trustflags import trust_options
-from ocisync.model.errors import NotFound, UsageError
+from ocisync.model.errors import NotFound, OcisyncError, UsageError
 from ocisync.model.limits import MIRROR_CARGO_BYTES
 from ocisync.model.ref import LayoutReference, Place, parse_place
 
@@ -145,12 +146,27 @@ def _write(prepared: Prepared, stores: Stores, options: SaveOptions, target: str
         if target == mirrorfileflags.STDIO:
             if sys.stdout.isatty():
                 raise UsageError("a mirror file is no text for a terminal", hint="-o FILE, or pipe it somewhere")
-            return write(prepared, stores, sys.stdout.buffer, options)
+            return _to_stdout(lambda: write(prepared, stores, sys.stdout.buffer, options))
         path = Path(target)
         if not path.parent.is_dir():
             raise NotFound(f"no directory {path.parent}")
-        with saved_file(path) as (file, spare):
+        with saved_file(path, prepared.size) as (file, spare):
             return write(prepared, stores, file, replace(options, spare=spare.open))
+
+
+def _to_stdout(write: Callable[[], int]) -> int:
+    """Half a file is no success, whoever closed the pipe."""
+    try:
+        return write()
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest at its end
+        raise OcisyncError(
+            "whoever reads standard output went away before the file was complete",
+            hint="look at the other end of the pipe, then save again",
+        ) from error
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def _base(since: str, keys: tuple[str, ...]) -> Base:

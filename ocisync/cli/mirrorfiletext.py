@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ocisync.cli import output
-from ocisync.cli.mirrortext import size
+from ocisync.kit.sizes import readable as size
 
 if TYPE_CHECKING:
     from ocisync.mirror.archive import Head

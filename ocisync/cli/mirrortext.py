@@ -6,22 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ocisync.cli import output
+from ocisync.kit.sizes import readable as size
 
 if TYPE_CHECKING:
     from ocisync.mirror.plan import Plan, RepositoryPlan
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def size(count: int) -> str:
-    """Bytes as people read them."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < 1024 or unit == _UNITS[-1]:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError  # the last unit takes everything
-
 
 def plan(found: Plan) -> str:
     """A table of repositories, then the tags that change."""

@@ -73,6 +73,12 @@ class ArchiveWriter:
         self.written += len(data)
 
 
+def file_size(index: int, envelope: int, contents: Contents) -> int:
+    """The bytes of a file with these members."""
+    sizes = [len(MARKER_TEXT), index, envelope, *(size for _, size in (*contents.head(), *contents.rest()))]
+    return sum(_BLOCK + size + -size % _BLOCK for size in sizes) + 2 * _BLOCK
+
+
 def header_of(name: str, size: int) -> bytes:
     """The header block of a plain file."""
     info = tarfile.TarInfo(name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ocisync.kit.strictjson import Malformed
-from ocisync.mirror.archive import ArchiveWriter, write_head
+from ocisync.mirror.archive import ArchiveWriter, file_size, write_head
 from ocisync.mirror.closure import Closure, RepositoryClosure
 from ocisync.mirror.contents import CONTENTS_TYPE, Cargo, Contents, cargo_name
 from ocisync.mirror.describe import Base, describe
@@ -73,6 +73,11 @@ class Prepared:
     def total(self) -> int:
         """Bytes of blobs behind the head."""
         return sum(size for _, size in self.contents.rest())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return file_size(len(self.index), len(self.envelope), self.contents)
 
     def as_json(self) -> dict[str, Any]:
         """What scripts read."""
