@@ -58,13 +58,14 @@ class ConfigMapWatermarks:
             Unavailable, ClusterRefused: it was not written.
         """
         before = self.read(spec)
-        if before.sequence >= mark.sequence and before.digest == mark.digest and mark.digest in before.accepted:
+        same = (before.digest, before.tag) == (mark.digest, mark.tag) and mark.digest in before.accepted
+        if same and before.sequence >= mark.sequence:
             return
         for _ in range(_ATTEMPTS):
             found = self._get(_name(spec))
             stored = _mark_in(found, spec) if found is not None else Mark()
             accepted = (mark.digest, *(digest for digest in stored.accepted if digest != mark.digest))
-            wanted = Mark(max(stored.sequence, mark.sequence), mark.digest, accepted[:_ACCEPTED])
+            wanted = Mark(max(stored.sequence, mark.sequence), mark.digest, accepted[:_ACCEPTED], mark.tag)
             answer = self._put(found, spec, wanted)
             if answer.status < 300:
                 with self._lock:
@@ -124,7 +125,8 @@ def _mark_in(found: JsonObject, spec: SyncSpec) -> Mark:
         return Mark()
     try:
         value: dict[str, Any] = json.loads(text)
-        return Mark(int(value["sequence"]), str(value["digest"]), tuple(map(str, value.get("accepted") or ())))
+        accepted = tuple(map(str, value.get("accepted") or ()))
+        return Mark(int(value["sequence"]), str(value["digest"]), accepted, str(value.get("tag") or ""))
     except (ValueError, KeyError, TypeError) as error:
         # Taking it for empty would switch rollback protection off.
         raise ClusterRefused(

@@ -89,6 +89,7 @@ def read_source(
     from ocisync.cli.registry import open_registry
     from ocisync.flows import compare
     from ocisync.flows.fetch import fetch
+    from ocisync.flows.offer import offer
     from ocisync.flows.verify import Request, verify
     from ocisync.model.artifact import VerdictReason
     from ocisync.model.spec import SelectorKind
@@ -99,17 +100,16 @@ def read_source(
     if trusted is None:
         trusted = cluster_trust(syncs, agent_namespace)
     by_digest = source.kind is SelectorKind.DIGEST
-    request = Request(
-        repository, source.kind, tag="" if by_digest else source.selector, digest=source.selector if by_digest else ""
-    )
-    if not by_digest:
-        request = _remembered(request, spec, syncs, agent_namespace)
     with open_registry(source.reference, **registry) as store:
+        offered = offer(store, source)
+        request = Request(repository, source.kind, tag=offered.tag, digest=offered.digest)
+        if not by_digest:
+            request = _remembered(request, spec, syncs, agent_namespace)
         verified = verify(store, trusted, request, now=datetime.now(UTC))
         files = fetch(store, verified).files
     proven = verified.verdict.reason is VerdictReason.VERIFIED
     separator = "@" if by_digest else ":"
-    name = f"{repository}{separator}{source.selector}"
+    name = f"{repository}{separator}{offered.tag or offered.digest}"
     return compare.artifact_side(name, verified.manifest, files, verified.verdict.signers if proven else None)
 
 
@@ -124,7 +124,7 @@ def _remembered(request: Any, spec: SyncSpec, syncs: Syncs, agent_namespace: str
     except OcisyncError as error:
         output.warning_text(f"rollback protection is not looked at: {error.message}")
         return request
-    return replace(request, accepted_digest=mark.digest, watermark=mark.sequence)
+    return replace(request, accepted_digest=mark.led_by(request.kind, request.tag), watermark=mark.sequence)
 
 
 def cluster_trust(syncs: Syncs, agent_namespace: str) -> TrustSet:

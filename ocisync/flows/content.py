@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ocisync.flows.fetch import Fetched, fetch
 from ocisync.flows.localcopy import Saved, good
+from ocisync.flows.offer import leads_to
 from ocisync.flows.outcome import ArtifactFacts, Failed, Stalled
 from ocisync.flows.situation import End, Situation, sentence
 from ocisync.flows.verify import Judgement, Request, examine_reference, require, reverify
@@ -64,7 +65,8 @@ class Contents:
         """What was enforced before the process ended: the local copy, else what the sync's status names."""
         saved = self._s.saved()
         if saved is not None:
-            content = self._from_copy(saved, self._s.request(digest=saved.digest))
+            tag = saved.tag if leads_to(self._s.spec.source, saved.tag) else ""
+            content = self._from_copy(saved, self._s.request(digest=saved.digest, tag=tag))
             if content is not None:
                 return content
         offered = self._s.memory.offered

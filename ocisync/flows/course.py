@@ -19,6 +19,7 @@ from ocisync.cluster.execute import Conduct
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Prepared
 from ocisync.flows.memory import Enforced
+from ocisync.flows.offer import offer
 from ocisync.flows.retries import SLOWEST_S, Retry, next_due, noted, postponed
 from ocisync.flows.situation import Situation
 from ocisync.kit.backoff import jittered
@@ -81,10 +82,10 @@ class Course:
             return False
         memory.poll_at = now + jittered(source.interval_s, self._s.ports.rng)
         try:
-            found = self._s.open().resolve(source.selector)
+            found = offer(self._s.open(), source)
         except OcisyncError:
             return False
-        moved = found is not None and memory.offered is not None and found.digest != memory.offered.digest
+        moved = memory.offered is not None and found.digest != memory.offered.digest
         if moved:
             memory.poll_at = 0.0  # so that the next pass sees it, too
         return moved

@@ -16,7 +16,7 @@ from ocisync.cluster.plan import Plan
 from ocisync.flows.content import Content
 from ocisync.flows.course import Course, retry_pause_s
 from ocisync.flows.localcopy import Saved
-from ocisync.flows.memory import Enforced, Mark
+from ocisync.flows.memory import Enforced
 from ocisync.flows.outcome import Changes, Failed, ObjectFailure, Outcome, Reason, Stalled, Waiting
 from ocisync.flows.rejudge import REJUDGE_S, next_look_s, proven
 from ocisync.flows.situation import End, Situation, settings_of
@@ -177,11 +177,13 @@ class Enforcer:
             config=content.fetched.config,
             layer=content.fetched.layer,
             evidence=content.judgement.evidence,
+            tag=content.request.tag,
         )
         self._s.ports.copies.save(self._s.spec.key, saved)
         # What is run again was accepted when it came, and the tag leads elsewhere.
         if self._s.spec.source.kind is not SelectorKind.DIGEST and not self._s.own(facts.digest):
-            self._s.ports.watermarks.accept(self._s.spec, Mark(content.verified.verdict.sequence, facts.digest))
+            mark = self._s.mark(content.request, facts.digest, content.verified.verdict)
+            self._s.ports.watermarks.accept(self._s.spec, mark)
 
     def _announce(self, content: Content, plan: Plan) -> None:
         """Say that something new is being applied; a full pass over what was applied before is no news."""

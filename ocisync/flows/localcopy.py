@@ -6,7 +6,8 @@ judged again before anything is used. A pointer per sync says which artifact is 
 read-only or gone costs the copy, never a reconcile.
 
     DIRECTORY/blobs/<hex>       content by sha256
-    DIRECTORY/syncs/<hex>.json  {"repository", "selector", "mediaType", "manifest", "config", "layer", "evidence"}
+    DIRECTORY/syncs/<hex>.json  {"repository", "selector", "mediaType", "manifest", "config", "layer", "evidence",
+                                "tag"}
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Saved:
     config: bytes
     layer: bytes
     evidence: EvidenceSet
+    tag: str = ""  # that led to it; older copies have none
 
     @property
     def digest(self) -> str:
@@ -78,6 +80,7 @@ class LocalCopies:
             "config": sha256_digest(saved.config),
             "layer": sha256_digest(saved.layer),
             "evidence": sha256_digest(evidence),
+            "tag": saved.tag,
         }
         with self._lock:
             try:
@@ -117,6 +120,7 @@ class LocalCopies:
                     config=self._blob(pointer["config"], CONFIG_BYTES),
                     layer=self._blob(pointer["layer"], LAYER_BYTES),
                     evidence=evidence_of(self._blob(pointer["evidence"], _EVIDENCE_BYTES)),
+                    tag=str(pointer.get("tag") or ""),
                 )
             except (FileNotFoundError, NotADirectoryError):
                 return None

@@ -25,7 +25,7 @@ from ocisync.model.artifact import ArtifactManifest, Verdict
 from ocisync.model.clock import Clock
 from ocisync.model.evidence import EvidenceSet
 from ocisync.model.resource import ObjectId
-from ocisync.model.spec import SyncSpec
+from ocisync.model.spec import SelectorKind, SyncSpec
 from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
 
@@ -34,12 +34,18 @@ from ocisync.oci.store import Store
 class Mark:
     """What was accepted last. `digest` is what the tag led to, for tags that must never move.
 
-    `accepted` are the last digests, newest first: a sync may return to what it has run itself.
+    `tag` is that tag, where a range chose it. `accepted` are the last digests, newest first: a sync may return to what
+    it ran itself.
     """
 
     sequence: int = 0
     digest: str = ""
     accepted: tuple[str, ...] = ()
+    tag: str = ""
+
+    def led_by(self, kind: SelectorKind, tag: str) -> str:
+        """The digest that this very tag led to when it was accepted; empty if it was another version of a range."""
+        return self.digest if kind is SelectorKind.TAG or self.tag == tag else ""
 
 
 class Watermarks(Protocol):

@@ -25,13 +25,14 @@ from ocisync.flows.content import Contents
 from ocisync.flows.course import is_due
 from ocisync.flows.enforce import Enforcer
 from ocisync.flows.memory import Memory, Ports, Refusal
+from ocisync.flows.offer import offer
 from ocisync.flows.outcome import ArtifactFacts, Failed, Outcome, Quarantine, Reason, Recorded, Stalled, Waiting
 from ocisync.flows.rejudge import Rejudgement
 from ocisync.flows.rollback import Rollback
 from ocisync.flows.situation import End, NotYet, Situation, sentence
 from ocisync.flows.verify import NO_EVIDENCE, reverify
 from ocisync.kit.backoff import jittered
-from ocisync.model.errors import ClusterRefused, NotFound, OcisyncError, Unavailable
+from ocisync.model.errors import ClusterRefused, OcisyncError, Unavailable
 from ocisync.model.spec import SelectorKind, SyncSpec
 
 _RECOVER_S = 60.0
@@ -169,19 +170,16 @@ class _Pass:
         if self._s.now < memory.poll_at and not self._s.asked:
             return
         try:
-            descriptor = self._s.open().resolve(source.selector)
+            found = offer(self._s.open(), source)
         except OcisyncError as error:
             self._s.source_failed(error)
-            return
-        if descriptor is None:
-            hint = "push it, or correct spec.source.tag"
-            self._s.source_failed(NotFound(f"{self._s.repository} has no tag {source.selector!r}", hint=hint))
             return
         memory.poll_at = self._s.now + jittered(source.interval_s, self._s.ports.rng)
         memory.source_problem = memory.source_reason = ""
         memory.source_failed_at, memory.source_attempts = None, 0
-        if memory.offered is None or memory.offered.digest != descriptor.digest:
-            memory.offered = ArtifactFacts(tag=source.selector, digest=descriptor.digest)
+        known = memory.offered
+        same = known is not None and known.digest == found.digest
+        memory.offered = replace(known, tag=found.tag) if known is not None and same else found
 
     # --- What runs --------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ocisync.flows.localcopy import Saved
-from ocisync.flows.memory import Enforced, Mark
+from ocisync.flows.memory import Enforced
 from ocisync.flows.situation import REFUSED_RETRY_CAP_S, REFUSED_RETRY_S, Situation
 from ocisync.flows.trust import TrustSet
 from ocisync.flows.verify import Judgement, Request, examine_reference, reverify
@@ -143,7 +143,7 @@ class Rejudgement:
         # Only while the tag leads here: a late signature of an older artifact must not shut out the one offered.
         offered = memory.offered is not None and memory.offered.digest == enforced.facts.digest
         if offered and enforced.request.kind is not SelectorKind.DIGEST:
-            self._s.ports.watermarks.accept(spec, Mark(verdict.sequence, enforced.facts.digest))
+            self._s.ports.watermarks.accept(spec, self._s.mark(enforced.request, enforced.facts.digest, verdict))
 
     def _appoint(self, enforced: Enforced, judgement: Judgement, *, moved: bool) -> None:
         """When to judge next."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from ocisync.flows.offer import leads_to
 from ocisync.flows.outcome import (
     ArtifactFacts,
     Failed,
@@ -74,15 +75,9 @@ class Rollback:
         history = self._s.recorded.history
         if any(past.artifact.digest == offered.digest and past.outcome == SUCCEEDED for past in history):
             return None
-        tag = offered.tag
-        good = next(
-            (
-                past.artifact
-                for past in history
-                if past.outcome == SUCCEEDED and past.artifact.digest != offered.digest and past.artifact.tag == tag
-            ),
-            None,
-        )
+        healthy = (past.artifact for past in history if past.outcome == SUCCEEDED)
+        others = (artifact for artifact in healthy if artifact.digest != offered.digest)
+        good = next((artifact for artifact in others if leads_to(self._s.spec.source, artifact.tag)), None)
         if good is None or not is_digest(good.digest):
             return None
         return self._quarantine(enforced.facts, good, outcome.reason, outcome.message)
@@ -134,7 +129,7 @@ class Rollback:
             self._s.memory.quarantine = self._s.memory.refusal = None
             return None
         known = [past.artifact for past in self._s.recorded.history if past.artifact.digest == match[1]]
-        if not known or known[0].tag != offered.tag:
+        if not known or not leads_to(spec.source, known[0].tag):
             _LOG.warning("a request for a rollback to what was not run from here", sync=spec.key, digest=match[1])
             return None
         return self._quarantine(offered, known[0], "Requested", "a person asked to go back")

@@ -16,6 +16,7 @@ from ocisync.cluster.health_checks import compiled
 from ocisync.cluster.normalise import Target, applyset_id
 from ocisync.flows.localcopy import Saved
 from ocisync.flows.memory import Mark, Memory, Ports, Refusal
+from ocisync.flows.offer import leads_to
 from ocisync.flows.outcome import (
     ArtifactFacts,
     Changes,
@@ -166,22 +167,37 @@ class Situation:
         """The local copy, not judged yet; or the one of another name."""
         return self.ports.copies.load(name or self.spec.key, self.repository, self.spec.source.watermark_key)
 
-    def request(self, *, digest: str = "", watermark: int | None = None) -> Request:
-        """What to verify: this source, as it was accepted before."""
+    def request(self, *, digest: str = "", watermark: int | None = None, tag: str = "") -> Request:
+        """What to verify: this source, as it was accepted before. `tag`: the version that led to it, if known."""
         source = self.spec.source
         if source.kind is SelectorKind.DIGEST:
             return Request(self.repository, source.kind, digest=digest or source.selector)
         mark = self.ports.watermarks.read(self.spec) if watermark is None else Mark(watermark)
         if digest and watermark is None and self.own(digest):
             mark = Mark()
+        tag = source.selector if source.kind is SelectorKind.TAG else tag or self._version_of(digest)
         return Request(
             self.repository,
             source.kind,
-            tag=source.selector,
+            tag=tag,
             digest=digest,
-            accepted_digest=mark.digest,
+            accepted_digest=mark.led_by(source.kind, tag),
             watermark=mark.sequence,
         )
+
+    def mark(self, request: Request, digest: str, verdict: Verdict) -> Mark:
+        """What is remembered of an accepted artifact."""
+        tag = request.tag if request.kind is SelectorKind.SEMVER else ""
+        return Mark(verdict.sequence, digest, tag=tag)
+
+    def _version_of(self, digest: str) -> str:
+        """The version that led to a digest; empty if nobody remembers, and then no signature is for it."""
+        memory = self.memory
+        enforced = memory.enforced.facts if memory.enforced is not None else None
+        returned = memory.quarantine.to if memory.quarantine is not None else None
+        known = (memory.offered, enforced, returned, *(past.artifact for past in self.recorded.history))
+        tags = (one.tag for one in known if one is not None and one.digest == digest)
+        return next((tag for tag in tags if leads_to(self.spec.source, tag)), "")
 
     def rules(self, paused: str) -> None:
         """Tell the tracker how to keep the objects, and why it may not write."""

@@ -17,6 +17,7 @@ from ocisync.model.errors import InvalidInput, UsageError
 from ocisync.model.image import ImageMap, parse_image_map
 from ocisync.model.ref import Reference, check_tag, parse_reference
 from ocisync.model.resource import JsonObject
+from ocisync.model.semver import parse_range
 from ocisync.model.values import dataclass
 
 API_GROUP = "ocisync.dev"
@@ -250,8 +251,6 @@ def _parse_source(spec: _Reader) -> SourceSpec:
             "insecure",
         ),
     )
-    if source.has("semver"):
-        raise InvalidInput("spec.source.semver: not supported by this version of ocisync")
     chosen = [kind for kind in SelectorKind if source.has(kind.value)]
     if len(chosen) != 1:
         raise InvalidInput("spec.source: set exactly one of tag, semver, digest")
@@ -260,6 +259,8 @@ def _parse_source(spec: _Reader) -> SourceSpec:
         reference = parse_reference(source.text("repository"))
         if kind is SelectorKind.TAG:
             check_tag(selector)
+        if kind is SelectorKind.SEMVER:
+            parse_range(selector)
     except UsageError as error:
         raise InvalidInput(f"spec.source: {error.message}", hint=error.hint) from error
     if reference.tag or reference.digest:

@@ -8,7 +8,7 @@ from ocisync.model.evidence import EvidenceSet, RawSignature, SignatureFormat
 
 EVIDENCE = EvidenceSet((RawSignature(SignatureFormat.BUNDLE, "sha256:s", b"{bundle}"),), problems=("one was odd",))
 SAVED = Saved(
-    "registry.example/shop", "shop|tag=production", "application/x", b"manifest", b"config", b"layer", EVIDENCE
+    "registry.example/shop", "shop|tag=production", "application/x", b"manifest", b"config", b"layer", EVIDENCE, "1.2.3"
 )
 
 
