@@ -96,7 +96,8 @@ def done_text(done: Done) -> str:
             reason = f"{result.failure.error_class}: {result.failure.message}"
             lines.append(styled(output.plain(f"! {result.id}: {reason}  {result.place}".rstrip()), "red"))
         elif result.action.value in _LATER:
-            lines.append(output.plain(f"{result.id} {result.action.value}"))
+            held = "; a finalizer still holds it" if result.failure is not None else ""
+            lines.append(output.plain(f"{result.id} {result.action.value}{held}"))
     lines += [output.plain(f"= {kept.id}: {kept.message}") for kept in done.report.kept]
     counts = ", ".join(f"{count} {word}" for word, count in done.counts().items()) or "no objects"
     lines.append(f"{counts}{'; deletions wait until everything is applied' if done.report.prune_deferred else ''}")

@@ -112,9 +112,10 @@ class Owned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An inventory as a preview sees it: nothing can be written to it."""
+    """An inventory as a preview sees it: nothing can be written to it. `found`: it exists."""
 
     entries: Mapping[ObjectId, Entry]
+    found: bool = True
 
 
 class Engine:
@@ -200,7 +201,7 @@ class Engine:
         if store.exists:
             return Recorded(store.entries)
         found = self._found(target)
-        return Recorded({id_: Entry(id_, uid, EntryState.UNPROVEN) for id_, uid in found.items()})
+        return Recorded({id_: Entry(id_, uid, EntryState.UNPROVEN) for id_, uid in found.items()}, found=False)
 
     def plan(self, prepared: Prepared, target: Target, store: Owned, settings: Settings) -> Plan:
         """Read what is needed and decide; nothing is written.
@@ -407,7 +408,7 @@ class Engine:
         ]
         answers = map_bounded(lambda pair: applier.would_recreate(*pair), probed, workers=self._workers)
         return tuple(
-            Loss(one.id, uid, recreated=True, confirm=one.options.protect)
+            Loss(one.id, uid, recreated=True, confirm=one.options.protect or applier.protected(one))
             for (one, uid), needed in zip(probed, answers, strict=True)
             if needed
         )

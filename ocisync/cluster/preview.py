@@ -21,7 +21,7 @@ from typing import Any
 
 from ocisync.cluster import ownership
 from ocisync.cluster.apply import Action, Applier, ObjectResult
-from ocisync.cluster.client import JSON, Cluster
+from ocisync.cluster.client import JSON, Cluster, Response
 from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.cluster.fields import our_entry, parse_managed_fields, render, topmost, without
 from ocisync.cluster.inventory import Entry
@@ -36,7 +36,7 @@ from ocisync.cluster.rehearsal import Rehearsal
 from ocisync.cluster.settled import is_settled
 from ocisync.kit.pool import map_bounded
 from ocisync.kit.stop import StopToken
-from ocisync.model.errors import Unavailable
+from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.resource import Gvk, JsonObject, ObjectId
 from ocisync.model.spec import PART_OF_LABEL
 
@@ -268,7 +268,7 @@ class Previewer:
             )
             if response.status >= 400:
                 return  # not allowed to list, or the list's version is gone: objects are read one by one
-            answer = json.loads(response.body)
+            answer = _decoded(response)
             yield from answer.get("items") or ()
             token = str((answer.get("metadata") or {}).get("continue") or "")
             if not token:
@@ -283,8 +283,7 @@ class Previewer:
             response = self._cluster.request(
                 "GET", resource.path(one.id.namespace, one.id.name), accept=JSON, as_user=self._target.user
             )
-        found = json.loads(response.body) if response.status < 300 else None
-        return found if isinstance(found, dict) else None
+        return _decoded(response) if response.status < 300 else None
 
     # --- Judging ----------------------------------------------------------------------------------------------------
 
@@ -404,6 +403,16 @@ class _Context:
         if definition is not None and (failure.undeclared or failure.reason == "NoKind"):
             return definition
         return self.namespaces.get(one.id.namespace) if failure.status == 404 else None
+
+
+def _decoded(response: Response) -> JsonObject:
+    try:
+        found = json.loads(response.body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ClusterRefused("the API server's answer is no JSON object")
+    return found
 
 
 def _at_once(_: float) -> bool:

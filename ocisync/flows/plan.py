@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ocisync.cluster.client import Cluster, segment
 from ocisync.cluster.discovery import Discovery
-from ocisync.cluster.engine import Engine, Settings
+from ocisync.cluster.engine import Engine, Recorded, Settings
 from ocisync.cluster.normalise import Prepared, Target, applyset_id
 from ocisync.cluster.preview import Change, Preview, Previewer, Verb, no_differences
 from ocisync.flows.compare import Side
@@ -23,7 +23,7 @@ from ocisync.kit.stop import StopToken
 from ocisync.manifests.imagemap import rewrite
 from ocisync.manifests.parse import parse_tree
 from ocisync.manifests.select import under
-from ocisync.model.errors import NotFound
+from ocisync.model.errors import ClusterRefused, NotFound
 from ocisync.model.image import ImageMap
 from ocisync.model.resource import JsonObject, ManifestObject
 from ocisync.model.spec import API_GROUP, SyncSpec
@@ -127,7 +127,10 @@ def make_plan(
     objects, notes = objects_of(side, scope)
     engine = engine_of(cluster, discovery, scope, holder="", version="", stop=stop)
     prepared: Prepared = engine.prepare(objects, scope.target)
-    owned = engine.recorded(scope.target)
+    owned = _recorded(engine, scope)
+    if owned.entries and not owned.found:
+        why = f"no inventory in namespace {scope.inventory}: what it owns was found by labels, and is not deleted"
+        notes = (*notes, f"{scope.name} has {why}")
     plan = engine.plan(prepared, scope.target, owned, scope.settings)
     previewer = Previewer(
         cluster,
@@ -140,6 +143,14 @@ def make_plan(
     found = previewer.preview(plan, prepared, owned.entries)
     named = with_owners(found.changes, cluster)
     return Planned(side, scope, Preview(named, found.hash, found.held, found.deferred), notes)
+
+
+def _recorded(engine: Engine, scope: Scope) -> Recorded:
+    try:
+        return engine.recorded(scope.target)
+    except ClusterRefused as error:
+        hint = f"you need the right to list ConfigMaps in namespace {scope.inventory}; is it the right one?"
+        raise ClusterRefused(error.message, hint=hint, reason=error.reason) from error
 
 
 def with_owners(changes: Sequence[Change], cluster: Cluster) -> tuple[Change, ...]:

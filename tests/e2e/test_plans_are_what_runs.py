@@ -131,3 +131,36 @@ def test_apply_takes_nothing_of_a_running_sync_and_names_it(
     # The other way round, too: the directory as the sync's next content.
     _, plan = planner.plan(str(directory), "--no-git", "--sync", tenant.name)
     assert verbs(plan) == {"shared": "configure", "own": "conflict"}
+
+
+def test_apply_needs_no_rights_beyond_its_namespace(tenant: Tenant, cli: Cli, tmp_path: Path) -> None:
+    kubeconfig = tenant.cluster.kubeconfig_for(tenant.namespace, tenant.account)
+    directory = tmp_path / "deploy"
+    directory.mkdir()
+    for name in ("web", "old"):
+        (directory / f"{name}.json").write_text(json.dumps(_deployment(name)))
+    where = (str(directory), "--no-git", "--name", "shop", "-n", tenant.namespace, "--kubeconfig", str(kubeconfig))
+    assert cli("plan", *where).exit_code == 3
+    applied = cli("apply", *where, "--wait", "-o", "json")
+    assert applied.exit_code == 0, applied.err
+    assert json.loads(applied.out)["health"]["message"] == "2 of 2 objects healthy"
+    assert cli("plan", *where).exit_code == 0
+    (directory / "old.json").unlink()
+    (directory / "web.json").write_text(json.dumps(_deployment("web", replicas=1)))
+    planned = json.loads(cli("plan", *where, "--prune", "-o", "json").out)
+    assert verbs(planned) == {"web": "configure", "old": "prune"}
+    fields = next(change["fields"] for change in planned["changes"] if change["name"] == "web")
+    assert fields == [{"path": "/spec/replicas", "action": "changed", "from": 2, "to": 1}]
+    assert cli("apply", *where, "--prune").exit_code == 0
+    live = tenant.cluster.get("deployments", namespace=tenant.namespace)["items"]
+    assert [(item["metadata"]["name"], item["spec"]["replicas"]) for item in live] == [("web", 1)]
+
+
+def _deployment(name: str, replicas: int = 2) -> dict[str, Any]:
+    labels = {"app": name}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "c", "image": "registry.example/c:1"}]},
+    }
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
