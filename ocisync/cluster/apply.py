@@ -37,8 +37,8 @@ from ocisync.cluster.outcome import (
 from ocisync.cluster.ownership import Claim
 from ocisync.model.clock import parse_rfc3339
 from ocisync.model.errors import ClusterRefused, Unavailable
-from ocisync.model.resource import JsonObject, ObjectId
-from ocisync.model.spec import FIELD_MANAGER
+from ocisync.model.resource import JsonObject, ObjectId, annotations_of
+from ocisync.model.spec import FIELD_MANAGER, PROTECT
 
 _QUERY = (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"))
 _FORCED = (*_QUERY, ("force", "true"))
@@ -163,6 +163,10 @@ class Applier:
     def may_force(self, desired: Desired) -> bool:
         """Whether the sync or the object's own annotation allows force."""
         return self._force or desired.options.force
+
+    def protected(self, desired: Desired) -> bool:
+        """Whether the live object asks to be confirmed before it is deleted."""
+        return annotations_of(self.read(desired) or {}).get(PROTECT) == "confirm"
 
     def read(self, desired: Desired) -> JsonObject | None:
         """The live object's metadata; None if it does not exist."""
