@@ -94,13 +94,10 @@ def _history(previous: JsonObject, outcome: Outcome, facts: Facts, now: datetime
     if applied is None:
         return history
     newest = history[0] if history else {}
-    begun = quarantine is not None and (previous.get("quarantine") or {}).get("time") != quarantine.since
-    if (
-        quarantine is not None
-        and begun
-        and quarantine.reason != "Requested"
-        and newest.get("digest") != quarantine.digest
-    ):
+    if quarantine is not None and _fails_now(previous, quarantine) and quarantine.digest not in (
+        newest.get("digest"), applied.digest,
+    ):  # fmt: skip
+        # It never was applied as a whole, and stands in the history all the same.
         tag = facts.source.tag if facts.source is not None else ""
         failed = ArtifactFacts(tag, quarantine.digest, quarantine.revision)
         return [{**_artifact(failed, None, now), "outcome": "Failed"}, *history][:_HISTORY]

@@ -31,6 +31,7 @@ from ocisync.flows.situation import Situation
 from ocisync.kit.log import logger
 from ocisync.model.clock import format_rfc3339
 from ocisync.model.digest import is_digest
+from ocisync.model.spec import SelectorKind
 
 _LOG = logger("rollback")
 _REQUEST = re.compile(r"(sha256:[0-9a-f]{64})@[0-9A-Za-z:.+-]{1,64}\Z")
@@ -77,7 +78,9 @@ class Rollback:
             return None
         healthy = (past.artifact for past in history if past.outcome == SUCCEEDED)
         others = (artifact for artifact in healthy if artifact.digest != offered.digest)
-        good = next((artifact for artifact in others if leads_to(self._s.spec.source, artifact.tag)), None)
+        source = self._s.spec.source
+        pinned = source.kind is SelectorKind.DIGEST
+        good = next((artifact for artifact in others if pinned or leads_to(source, artifact.tag)), None)
         if good is None or not is_digest(good.digest):
             return None
         return self._quarantine(enforced.facts, good, outcome.reason, outcome.message)

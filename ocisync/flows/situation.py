@@ -38,7 +38,7 @@ from ocisync.model.errors import AccessDenied, NotFound, OcisyncError
 from ocisync.model.spec import SelectorKind, SyncSpec
 from ocisync.oci.store import Store
 
-FAILED_SURELY_S = 10.0  # a failure that lasts so long is one: containers may crash once before what they need is there
+FAILED_SURELY_S = 5.0  # a failure that lasts so long is one; a crash loop has crashed twice before it is called so
 REFUSED_RETRY_S, REFUSED_RETRY_CAP_S = 10.0, 300.0
 _STALE_POLLS, _STALE_LEAST_S, _STALE_MOST_S = 5, 60.0, 600.0
 

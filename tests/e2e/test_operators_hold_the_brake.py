@@ -144,7 +144,8 @@ def test_a_new_revision_waits_for_what_its_sync_depends_on_and_is_woken_not_poll
     tenant.wait_value("app", "a", "2")
     tenant.wait_ready()
     asked = control_plane.audit.events(since=mark, user_agent=USER_AGENT, resource="artifactsyncs")
-    assert not [event.uri for event in asked if event.verb in {"get", "list"}]
+    read = [event.uri for event in asked if event.verb in {"get", "list"}]
+    assert len(read) == len(set(read)) <= 2  # each pass that applies reads the labels of its own sync
 
 
 def test_syncs_that_depend_on_each_other_in_a_circle_say_so(shared_agent: AgentProcess, tenant: Tenant) -> None:
