@@ -9,7 +9,7 @@ from ocisync.cli import output
 from ocisync.cli.fieldtext import field_lines, styled
 
 if TYPE_CHECKING:
-    from ocisync.cluster.preview import Change
+    from ocisync.cluster.changes import Change
     from ocisync.flows.compare import Side
     from ocisync.flows.oneshot import Done
     from ocisync.flows.plan import Planned

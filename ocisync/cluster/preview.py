@@ -16,14 +16,13 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
 
 from ocisync.cluster import ownership
 from ocisync.cluster.apply import Action, Applier, ObjectResult
+from ocisync.cluster.beforeafter import after_transfer, essence, shown, takes_of
+from ocisync.cluster.changes import TROUBLE, Change, Difference, Preview, Verb
 from ocisync.cluster.client import JSON, Cluster, Response
 from ocisync.cluster.discovery import ApiResource, Discovery
-from ocisync.cluster.fields import our_entry, parse_managed_fields, render, topmost, without
 from ocisync.cluster.inventory import Entry
 from ocisync.cluster.leave import yielded
 from ocisync.cluster.memory import Applied, applied_of
@@ -43,98 +42,6 @@ from ocisync.model.spec import PART_OF_LABEL
 _LIST_FROM = 6  # known objects of one kind in one namespace: from here on one list is cheaper than single reads
 _PAGE = 500
 _NO_DRY_RUN = "does not support dry run"
-
-
-class Verb(StrEnum):
-    """What happens to one object."""
-
-    CREATE = "create"
-    CONFIGURE = "configure"
-    ADOPT = "adopt"  # configure an object that is there and belongs to no sync
-    RECREATE = "recreate"
-    UNCHANGED = "unchanged"
-    PRUNE = "prune"
-    ORPHAN = "orphan"  # the artifact no longer has it, and it stays
-    FORGET = "forget"  # the inventory no longer names it: it is gone, or somebody else's
-    ENDING = "ending"  # it is being deleted already
-    SKIP = "skip"  # its own annotation says so
-    CONFLICT = "conflict"
-    WAIT = "wait"
-    REFUSED = "refused"
-    BLOCKED = "blocked"
-
-
-CHANGES = frozenset({Verb.CREATE, Verb.CONFIGURE, Verb.ADOPT, Verb.RECREATE, Verb.PRUNE})
-TROUBLE = frozenset({Verb.CONFLICT, Verb.WAIT, Verb.REFUSED, Verb.BLOCKED})
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One field: `path` as people write it, values as JSON, what must not be seen already hidden."""
-
-    action: str
-    path: str
-    old: Any = None
-    new: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """Fields that a manager holds now and would lose."""
-
-    manager: str
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What would happen to one object, and why.
-
-    Attributes:
-        reason: a word for machines: an error class, why it is kept.
-        after: what has to be there first and comes with the same artifact.
-        live: what the object is now, for `Engine.execute(previous=…)`; None if it does not exist or was not read.
-    """
-
-    id: ObjectId
-    verb: Verb
-    place: str = ""
-    reason: str = ""
-    message: str = ""
-    differences: tuple[Difference, ...] = ()
-    takes: tuple[Take, ...] = ()
-    after: ObjectId | None = None
-    live: Applied | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """A plan with what comes of it, in the order in which it is done.
-
-    Attributes:
-        held: why a person must approve `hash` first; empty if nothing is in the way.
-        deferred: deletions wait, because not every object of the artifact can be applied.
-    """
-
-    changes: tuple[Change, ...]
-    hash: str
-    held: str = ""
-    deferred: bool = False
-
-    @property
-    def differs(self) -> bool:
-        """Whether the pass would write, or would have to and cannot."""
-        return any(change.verb in CHANGES or change.verb in TROUBLE for change in self.changes)
-
-    @property
-    def troubles(self) -> tuple[Change, ...]:
-        """What cannot be applied as things are."""
-        return tuple(change for change in self.changes if change.verb in TROUBLE)
-
-    def counts(self) -> dict[str, int]:
-        """How many objects meet which end, in the order of the verbs; those that none meets are left out."""
-        found = {verb.value: sum(1 for change in self.changes if change.verb is verb) for verb in Verb}
-        return {word: count for word, count in found.items() if count}
 
 
 Differ = Callable[[ObjectId, JsonObject, JsonObject], tuple[Difference, ...]]
@@ -324,14 +231,14 @@ class Previewer:
             return replace(plain, verb=Verb.CREATE, live=None)
         verdict = ownership.claim(before, self._target.sync_id, one.options.adopt)
         joins = verdict is ownership.Claim.FREE and not ownership.applied_by_us(before)
-        after = _after_transfer(before, after, one) if joins else after
-        if _essence(before) == _essence(after):
+        after = after_transfer(before, after, one) if joins else after
+        if essence(before) == essence(after):
             return replace(plain, verb=Verb.UNCHANGED)
         return replace(
             plain,
             verb=Verb.ADOPT if joins or ownership.part_of(before) not in ("", self._target.sync_id) else Verb.CONFIGURE,
             differences=self._differ(one.id, shown(before), shown(after)),
-            takes=_takes(before, after),
+            takes=takes_of(before, after),
         )
 
     def _failed(
@@ -445,62 +352,3 @@ def _ordered(
             change = Change(one.id, Verb.BLOCKED, one.place, "DependencyFailed", why)
         changes.append(change)
     return changes
-
-
-# --- Comparing ------------------------------------------------------------------------------------------------------
-
-
-def shown(obj: JsonObject) -> JsonObject:
-    """An object without what the server keeps for itself: the part in which people look for differences."""
-    hidden = {"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"}
-    metadata = {name: value for name, value in (obj.get("metadata") or {}).items() if name not in hidden}
-    return {**{name: value for name, value in obj.items() if name != "status"}, "metadata": metadata}
-
-
-def _essence(obj: JsonObject) -> tuple[JsonObject, list[tuple[object, ...]]]:
-    """What an apply changes of an object: its fields, and who owns them."""
-    owners = sorted(
-        (entry.manager, entry.operation, entry.api_version, entry.subresource, json.dumps(entry.fields, sort_keys=True))
-        for entry in parse_managed_fields(obj)
-        if entry.subresource != "status"
-    )
-    return shown(obj), list(owners)
-
-
-def _after_transfer(before: JsonObject, after: JsonObject, one: Desired) -> JsonObject:
-    """The answer of a dry run, and what goes because it was written by `kubectl apply` and Git does not have it."""
-    patch = ownership.take_over_patch(before, leave=one.left)
-    if patch is None:
-        return after
-    merged = parse_managed_fields({"metadata": {"managedFields": patch[-1]["value"]}})
-    ours = our_entry(merged)
-    kept_ours = our_entry(parse_managed_fields(after))
-    if ours is None or kept_ours is None:
-        return after
-    stays = kept_ours.paths().union(*(entry.paths() for entry in merged if not entry.ours))
-    stays |= {path[:length] for path in stays for length in range(1, len(path))}
-    gone = topmost(ours.paths() - stays)
-    result = without(after, gone)
-    names = {(entry.manager, entry.operation, entry.subresource) for entry in merged}
-    metadata = result["metadata"]
-    metadata["managedFields"] = [
-        entry
-        for entry in metadata.get("managedFields") or ()
-        if (entry.get("manager"), entry.get("operation"), entry.get("subresource") or "") in names
-    ]
-    return result
-
-
-def _takes(before: JsonObject, after: JsonObject) -> tuple[Take, ...]:
-    """Which managers lose which fields."""
-    left: dict[tuple[str, str, str], frozenset[tuple[str, ...]]] = {
-        (entry.manager, entry.operation, entry.subresource): entry.paths() for entry in parse_managed_fields(after)
-    }
-    found = []
-    for entry in parse_managed_fields(before):
-        if entry.ours or entry.subresource == "status":
-            continue
-        lost = topmost(entry.paths() - left.get((entry.manager, entry.operation, entry.subresource), frozenset()))
-        if lost:
-            found.append(Take(entry.manager, tuple(render(path) for path in lost)))
-    return tuple(found)

@@ -11,11 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ocisync.cluster.changes import Change, Preview, Verb
 from ocisync.cluster.client import Cluster, segment
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.engine import Engine, Recorded, Settings
 from ocisync.cluster.normalise import Prepared, Target, applyset_id
-from ocisync.cluster.preview import Change, Preview, Previewer, Verb, no_differences
+from ocisync.cluster.preview import Previewer, no_differences
 from ocisync.flows.compare import Side
 from ocisync.flows.preview import differences
 from ocisync.flows.situation import settings_of, target_of

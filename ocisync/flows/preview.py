@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ocisync.cluster.preview import Difference
+from ocisync.cluster.changes import Difference
 from ocisync.flows.compare import HIDDEN, hidden
 from ocisync.manifests.difference import Action, FieldPath, Item, fields, pointer
 from ocisync.model.resource import JsonObject, ObjectId

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from ocisync.cluster.changes import Verb
 from ocisync.cluster.guard import Guard
-from ocisync.cluster.preview import Verb
 from ocisync.model.resource import JsonObject
 from tests.support.engine import EngineDriver
 from tests.support.previews import fields_of, look, previewed_sync, reported

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from ocisync.cluster.changes import CHANGES, Verb
 from ocisync.cluster.guard import Guard
 from ocisync.cluster.inventory import InventoryStore
-from ocisync.cluster.preview import CHANGES, Verb
 from ocisync.model.resource import JsonObject, gvk_of, id_of
 from ocisync.model.spec import PART_OF_LABEL
 from ocisync.sandbox import Sandbox

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ocisync.cluster.apply import Action
+from ocisync.cluster.changes import Change, Preview, Verb
 from ocisync.cluster.client import Cluster, Response
 from ocisync.cluster.engine import ApplyReport, Engine, Settings
-from ocisync.cluster.preview import Change, Preview, Previewer, Verb
+from ocisync.cluster.preview import Previewer
 from ocisync.cluster.rehearsal import Rehearsal
 from ocisync.flows.preview import differences
 from ocisync.model.resource import JsonObject, ObjectId
