@@ -239,7 +239,9 @@ class Applier:
                 continue
             response = self._join(path, desired, live)
             if response.status != 409 or self._classify(response, desired).field_conflict:
-                return self._settled(path, desired, response, recreate=recreate, uid=_uid(live), previous=previous)
+                return self._settled(
+                    path, desired, response, recreate=recreate, uid=_uid(live), previous=previous, adopted=True
+                )
         raise _Refusal(failed(ErrorClass.CONFLICT, "Changing", "it keeps changing while it is applied"))
 
     def _join(self, path: str, desired: Desired, live: JsonObject) -> Response:
@@ -282,6 +284,7 @@ class Applier:
         recreate: bool,
         uid: str,
         previous: Applied | None,
+        adopted: bool = False,
     ) -> ObjectResult:
         if response.status >= 400:
             failure = self._classify(response, desired)
@@ -290,7 +293,7 @@ class Applier:
             raise _Refusal(failure)
         answer: JsonObject = json.loads(response.body)
         created = response.status == 201
-        residue = None if created else ownership.residue_patch(answer)
+        residue = None if created else ownership.residue_patch(answer, adopted=adopted)
         if residue is not None:
             answer = self._json_patch(path, residue, desired) or answer
         if (answer.get("metadata") or {}).get("deletionTimestamp"):

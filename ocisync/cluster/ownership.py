@@ -139,15 +139,41 @@ def take_over_patch(obj: JsonObject, *, leave: Sequence[str] = ()) -> list[JsonO
     return [_test_version(metadata), {"op": "replace", "path": "/metadata/managedFields", "value": [merged, *kept]}]
 
 
-def residue_patch(obj: JsonObject) -> list[JsonObject] | None:
-    """A JSON patch that drops `before-first-apply` after our apply; None if there is no such entry."""
+def residue_patch(obj: JsonObject, *, adopted: bool = False) -> list[JsonObject] | None:
+    """A JSON patch that ends what would keep fields alive that Git drops one day; None if there is nothing to end.
+
+    `before-first-apply` goes whole. Of an object just `adopted`, hands let go of the fields that are ours now too: what
+    they hold beside those stays theirs, and stays.
+    """
     metadata = obj.get("metadata") or {}
-    entries = metadata.get("managedFields") or ()
-    indexes = [index for index, entry in enumerate(entries) if entry.get("manager") == BEFORE_FIRST_APPLY]
-    if not indexes:
+    entries = [entry for entry in metadata.get("managedFields") or () if isinstance(entry, dict)]
+    ours = next((entry for entry in entries if _is_our_apply(entry)), None)
+    kept = []
+    for entry in entries:
+        left: JsonObject | None = entry
+        if entry.get("manager") == BEFORE_FIRST_APPLY:
+            left = None
+        elif adopted and ours is not None and _by_hand(entry) and entry.get("apiVersion") == ours.get("apiVersion"):
+            left = _without_shared(entry, ours)
+        if left is not None:
+            kept.append(left)
+    if kept == entries:
         return None
-    removals = [{"op": "remove", "path": f"/metadata/managedFields/{index}"} for index in reversed(indexes)]
-    return [_test_version(metadata), *removals]
+    return [_test_version(metadata), {"op": "replace", "path": "/metadata/managedFields", "value": kept}]
+
+
+def _by_hand(entry: Mapping[str, Any]) -> bool:
+    hand = entry.get("operation") == "Update" and not entry.get("subresource")
+    return hand and _HANDS.match(str(entry.get("manager") or "")) is not None
+
+
+def _without_shared(entry: JsonObject, ours: JsonObject) -> JsonObject | None:
+    """An entry without the fields that ours holds, and what holds those; None if it held no other."""
+    theirs, held = owned_paths(entry.get("fieldsV1") or {}), owned_paths(ours.get("fieldsV1") or {})
+    rest = theirs - held - {path[:length] for path in held for length in range(1, len(path))}
+    if rest == theirs:
+        return entry
+    return {**entry, "fieldsV1": fields_of(rest)} if rest else None
 
 
 def _test_version(metadata: Mapping[str, Any]) -> JsonObject:

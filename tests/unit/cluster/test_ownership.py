@@ -88,8 +88,23 @@ def test_replicas_are_not_taken_over_where_an_autoscaler_will_hold_them() -> Non
     assert patch[1]["value"][0]["fieldsV1"] == {"f:spec": {"f:paused": {}}}
 
 
-def test_the_entry_from_before_the_first_apply_is_dropped_from_the_end() -> None:
+def test_the_entry_from_before_the_first_apply_is_dropped_whole() -> None:
     patch = residue_patch(obj(entry("before-first-apply"), entry("ocisync", "Apply"), entry("before-first-apply")))
     assert patch is not None
-    assert [operation["path"] for operation in patch[1:]] == ["/metadata/managedFields/2", "/metadata/managedFields/0"]
+    assert [kept["manager"] for kept in patch[1]["value"]] == ["ocisync"]
     assert residue_patch(obj(entry("ocisync", "Apply"))) is None
+
+
+def test_hands_let_go_of_what_is_ours_once_it_is_adopted_and_keep_the_rest() -> None:
+    ours = entry("ocisync", "Apply", fields={"f:data": {"f:a": {}, "f:b": {}}})
+    hand = entry("kubectl-edit", fields={"f:data": {"f:a": {}, "f:own": {}}})
+    gone = entry("kubectl-create", fields={"f:data": {"f:b": {}}})
+    program = entry("helm", fields={"f:data": {"f:a": {}}})
+    scale = {**entry("kubectl", fields={"f:data": {"f:a": {}}}), "subresource": "scale"}
+    patch = residue_patch(obj(ours, hand, gone, program, scale), adopted=True)
+    assert patch is not None
+    kept = patch[1]["value"]
+    assert [item["manager"] for item in kept] == ["ocisync", "kubectl-edit", "helm", "kubectl"]
+    assert kept[1]["fieldsV1"] == {"f:data": {"f:own": {}}}
+    assert residue_patch(obj(ours, hand, gone, program, scale)) is None, "only when it is adopted"
+    assert residue_patch(obj(ours, program), adopted=True) is None
