@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +24,14 @@ from ocisync.cli.renderflags import render_options, render_taken_from
 from ocisync.cli.sourceflags import source_options
 from ocisync.cli.syncs import namespace_option
 from ocisync.cli.trustflags import trust_options
-from ocisync.model.errors import ExitCode, UsageError
+from ocisync.model.errors import ExitCode, OcisyncError, UsageError
 
 if TYPE_CHECKING:
     from ocisync.cli.syncs import Syncs
     from ocisync.flows.compare import Side
+    from ocisync.flows.oneshot import Options
     from ocisync.flows.plan import Planned, Scope
+    from ocisync.model.resource import JsonObject
     from ocisync.model.spec import SyncSpec
 
 
@@ -104,22 +108,7 @@ def command(
         flags = {name: rest.pop(name) for name in ("as_service_account", "agent_namespace")}
         options = set_taken_from(rest, where)
         step("reading")
-        if running or sync:
-            if options.name or options.prune or options.force or options.service_account:
-                raise UsageError(
-                    "--name, --prune, --force and --service-account are for what no sync owns",
-                    hint="a sync's own spec says all that; leave them out",
-                )
-            side, scope = _of_sync(syncs, where, running or sync, target if sync else "", trust, source, flags, rest)
-            if options.path:
-                from dataclasses import replace
-
-                scope = replace(scope, path=options.path)
-        else:
-            from ocisync.flows.oneshot import scope_of
-
-            side = read_side(target, trust, source, rest)
-            scope = scope_of(syncs.cluster, options, side.digest or _fingerprint(side))
+        side, scope = _wanted(syncs, target, running or sync, options, trust, source, flags, rest)
         step("asking the cluster")
         planned = _planned(syncs, side, scope, fields=detail == "fields" or form != "text")
     warn_unverified(side, trust)
@@ -127,6 +116,34 @@ def command(
     if not quiet:
         _say_what_next(planned, target, where, running, sync)
     return code
+
+
+def _wanted(
+    syncs: Syncs,
+    target: str,
+    sync: str,
+    options: Options,
+    trust: TrustFlags,
+    source: dict[str, Any],
+    flags: dict[str, Any],
+    registry: dict[str, Any],
+) -> tuple[Side, Scope]:
+    """What is to be planned, and how it would be applied."""
+    if not sync:
+        from ocisync.flows.oneshot import scope_of
+
+        if flags["as_service_account"]:
+            raise UsageError("--as-service-account is that of a sync", hint="name another one: --service-account NAME")
+        side = read_side(target, trust, source, registry)
+        return side, scope_of(syncs.cluster, options, side.digest or _fingerprint(side))
+    if options.name or options.prune or options.force or options.service_account:
+        raise UsageError(
+            "--name, --prune, --force and --service-account are for what no sync owns",
+            hint="a sync's own spec says all that; leave them out",
+        )
+    content = "" if sync_named(target) else target
+    side, scope = _of_sync(syncs, options.namespace, sync, content, trust, source, flags, registry)
+    return side, replace(scope, path=options.path) if options.path else scope
 
 
 def answer_plan(syncs: Syncs, side: Side, scope: Scope, form: str, *, quiet: bool) -> int:
@@ -162,21 +179,30 @@ def _of_sync(
     from ocisync.flows.plan import scope_of_sync
     from ocisync.model.spec import parse_sync
 
-    spec = parse_sync(syncs.one(namespace, name))
-    _say_what_the_spec_keeps_from_happening(spec)
+    sync = syncs.one(namespace, name)
+    spec = parse_sync(sync)
     inventory = flags["agent_namespace"]
     side = (
         read_side(target, trust, source, registry) if target else read_source(spec, syncs, trust, inventory, registry)
     )
     digest = side.digest or _fingerprint(side)
+    _say_what_keeps_it_from_happening(syncs, sync, spec, digest, inventory)
     return side, scope_of_sync(spec, digest, inventory=inventory, impersonate=flags["as_service_account"])
 
 
-def _say_what_the_spec_keeps_from_happening(spec: SyncSpec) -> None:
-    from ocisync.model.spec import DriftMode
+def _say_what_keeps_it_from_happening(
+    syncs: Syncs, sync: JsonObject, spec: SyncSpec, digest: str, agent_namespace: str
+) -> None:
+    from ocisync.model.spec import PAUSE_NAME, DriftMode
 
+    with suppress(OcisyncError):  # whoever may not look at it is told less
+        if syncs.config_map(agent_namespace, PAUSE_NAME) is not None:
+            output.warning_text("the agent is paused: nothing of this happens before: ocisync pause --resume")
     if spec.suspend:
         output.warning_text(f"{spec.key} is suspended: nothing of this happens before it is resumed")
+    quarantine = (sync.get("status") or {}).get("quarantine") or {}
+    if quarantine.get("digest") == digest:
+        output.warning_text(f"{spec.key} has left {digest} behind: it is not run again before the tag moves")
     if spec.drift is not DriftMode.CORRECT:
         why = "drift of what is applied already is not corrected, only what a new artifact changes is written"
         output.warning_text(f"{spec.key} has spec.drift.mode {spec.drift.value}: {why}")

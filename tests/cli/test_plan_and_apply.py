@@ -226,6 +226,7 @@ def test_an_inventory_that_was_lost_is_found_again_by_plan_and_apply(site: Site)
         (("apply", "oci://registry.example/shop:1", "--name", "x"), 2, "--key FILE"),
         (("plan", ".", "--no-git", "--name", "x", "--max-prune", "lots"), 2, "percentage"),
         (("plan", "nobody", "--sync", "other"), 2, "sync already"),
+        (("plan", ".", "--no-git", "--as-service-account"), 2, "--service-account NAME"),
         (("plan", ".", "--no-git", "--name", "x", "--sync", "y"), 2, "own spec"),
         (("plan", ".", "--no-git", "--path", "none"), 5, "no manifests below"),
     ],
