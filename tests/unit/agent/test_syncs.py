@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ocisync.agent.syncs import SYNCS, SyncTable
 
 
@@ -93,3 +95,48 @@ def test_managed_fields_are_not_kept() -> None:
     syncs.event(SYNCS, "ADDED", sync())
     seen = syncs.get("apps/shop")
     assert seen is not None and "managedFields" not in seen.obj["metadata"]
+
+
+def depends(name: str, *others: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "apps", "uid": name, "generation": 1}
+    names = [dict(zip(("namespace", "name"), other.split("/"), strict=True)) if "/" in other else {"name": other}
+             for other in others]  # fmt: skip
+    return {"metadata": metadata, "spec": {"dependsOn": names}}
+
+
+def test_a_circle_is_named_step_by_step_and_only_to_those_in_it() -> None:
+    known = SyncTable(lambda _: None)
+    for obj in (depends("a", "b"), depends("b", "x", "apps/c"), depends("c", "a"), depends("x"), depends("y", "a")):
+        known.event(SYNCS, "ADDED", obj)
+    assert known.circle("apps/a") == ("apps/a", "apps/b", "apps/c", "apps/a")
+    assert known.circle("apps/c") == ("apps/c", "apps/a", "apps/b", "apps/c")
+    assert known.circle("apps/y") == known.circle("apps/x") == known.circle("apps/none") == ()
+    known.event(SYNCS, "ADDED", depends("self", "self"))
+    assert known.circle("apps/self") == ("apps/self", "apps/self")
+
+
+def test_the_end_of_a_sync_and_a_change_of_its_spec_wake_those_that_depend_on_it() -> None:
+    woken: list[str] = []
+    known = SyncTable(woken.append)
+    known.event(SYNCS, "ADDED", depends("a", "b"))
+    known.event(SYNCS, "ADDED", depends("b", "a"))
+    woken.clear()
+    changed = depends("b")
+    changed["metadata"]["generation"] = 2
+    known.event(SYNCS, "MODIFIED", changed)
+    assert sorted(woken) == ["apps/a", "apps/b"]
+    woken.clear()
+    known.event(SYNCS, "DELETED", changed)
+    assert sorted(woken) == ["apps/a", "apps/b"]
+
+
+@pytest.mark.parametrize("name", ["ocisync.dev/rollback", "ocisync.dev/retry", "ocisync.dev/requestedAt"])
+def test_what_a_person_asks_for_by_annotation_wakes_its_sync(name: str) -> None:
+    woken: list[str] = []
+    known = SyncTable(woken.append)
+    known.event(SYNCS, "ADDED", depends("a"))
+    woken.clear()
+    asked = depends("a")
+    asked["metadata"]["annotations"] = {name: "x"}
+    known.event(SYNCS, "MODIFIED", asked)
+    assert "apps/a" in woken
