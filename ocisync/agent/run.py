@@ -7,6 +7,7 @@
     watch-*                syncs, policies, Secrets of the agent's namespace; one per owned kind, shared by all syncs
     drift-0 … drift-1      looks at, and corrects, what the watches found
     worker-0 … worker-N    passes over syncs; each starts 16 more while it applies
+    worker-free            the same, but no first passes after a start that change nothing
 
 Start: http → lease → events → watches of syncs and policies → drift → workers. Stop: the reverse; running requests are
 finished, nothing new is begun, and the lease is let go after the last write. A standby holds nothing but its look at
@@ -36,6 +37,7 @@ from ocisync.agent.finalizer import Finalizers
 from ocisync.agent.http import HttpServer
 from ocisync.agent.lease import LEASE_NAME, Lease, LeaseStore, Role
 from ocisync.agent.metrics import Metrics
+from ocisync.agent.pause import PauseBoard
 from ocisync.agent.queue import WorkQueue
 from ocisync.agent.registries import Registries
 from ocisync.agent.reports import Reporter
@@ -52,6 +54,7 @@ from ocisync.cluster.driftrecord import DriftRecords
 from ocisync.cluster.engine import Engine
 from ocisync.cluster.health import needs_object
 from ocisync.cluster.normalise import Target
+from ocisync.cluster.pods import PodScouts
 from ocisync.cluster.tracker import Tracker
 from ocisync.cluster.watch import GroupKind, KindWatch, WatchGroup, WatchHandler
 from ocisync.flows.localcopy import LocalCopies
@@ -62,7 +65,7 @@ from ocisync.kit.log import logger
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import InvalidInput, OcisyncError
 from ocisync.model.resource import ObjectId
-from ocisync.model.spec import SyncSpec, parse_sync
+from ocisync.model.spec import PAUSE_NAME, SyncSpec, parse_sync
 
 _LOG = logger("agent")
 
@@ -134,6 +137,8 @@ class Agent:
         self._events = EventRecorder(cluster, self._clock, self.metrics, host=self._host)
         self._syncs = SyncTable(self._queue.add)
         self._trust = TrustBoard(cluster, options.namespace, self._policies_moved, self._clock, self.metrics)
+        self._pause = PauseBoard(cluster, options.namespace, self._trust, self._pause_moved)
+        cluster.hold = self._pause.text
         self._drift_log = DriftLog(DriftRecords(cluster, options.namespace), self._clock, self.metrics)
         self._workshop = Workshop(self._desk())
         corrections = Corrections(cluster, self._discovery, self._engine, self._target_by_id)
@@ -156,6 +161,14 @@ class Agent:
             full=lambda kind: needs_object(kind.group, kind.kind),
             rng=self._rng,
             on_crash=lambda error: self._supervisor.crashed("watch", error),
+            on_rollback=self._tracker.went_back,
+        )
+        self._pods = PodScouts(
+            cluster,
+            self._clock,
+            random.Random(self._rng.random()),  # noqa: S311 - jitter
+            self._health_moved,
+            lambda error: self._supervisor.crashed("pods", error),
         )
         self._workshop.connect(self._ports())
         self.metrics.before_render(self._gauges)
@@ -210,6 +223,10 @@ class Agent:
             open_store=registries.open,
             trust=self._trust.current,
             dependency=self._syncs.dependency,
+            circle=self._syncs.circle,
+            relist=lambda kinds: self._watches.again(kinds),
+            pods=self._pods,
+            paused=self._pause.text,
             engine=self._engine,
             tracker=self._tracker,
             watch=lambda: self._watches.ensure(self._tracker.kinds()),
@@ -220,6 +237,7 @@ class Agent:
             rng=self._rng,
             stop=self._stop,
             superseded=self._syncs.superseded,
+            turn=self._queue.turn,
         )
 
     def _groups(self) -> list[Group]:
@@ -248,7 +266,7 @@ class Agent:
             (SYNCS, SYNCS_PATH, self._syncs, True),
             (POLICIES, POLICIES_PATH, self._trust, True),
             (SECRETS, self._trust.secrets_path, self._trust, False),
-            (CONFIG_MAPS, self._trust.config_maps_path, self._trust, False),
+            (CONFIG_MAPS, self._trust.config_maps_path, self._pause, False),
         ]
         loops = [
             (f"watch-{kind}", self._own_watch(kind, path, handler, full=full)) for kind, path, handler, full in watched
@@ -256,7 +274,11 @@ class Agent:
         groups.append(Group("watches", loops, stop=self._stop_watches, grace_s=3.0))
         drift = [(f"drift-{n}", lambda: self._tracker.serve(self._stop)) for n in range(_DRIFT_THREADS)]
         groups.append(Group("drift", drift, grace_s=5.0))
-        workers = [(f"worker-{n}", self._work) for n in range(self._options.workers)]
+        workers: list[tuple[str, Callable[[], None]]] = [
+            (f"worker-{n}", self._work) for n in range(self._options.workers)
+        ]
+        # Whatever the first passes after a start take, a new revision finds somebody free.
+        workers.append(("worker-free", lambda: self._work(last=False)))
         groups.append(Group("workers", workers, stop=self._queue.close, grace_s=_DRAIN_S - 10.0))
         return groups
 
@@ -273,14 +295,15 @@ class Agent:
         )
         return watch.run
 
-    def _work(self) -> None:
+    def _work(self, *, last: bool = True) -> None:
         """A worker: nothing is judged or written before syncs and policies were seen completely."""
         while not (self._syncs.listed.is_set() and self._trust.listed):
             if self._stop.wait(0.05):
                 return
-        self._workshop.serve()
+        self._workshop.serve(last=last)
 
     def _stop_watches(self) -> None:
+        self._pods.stop()
         self._cluster.close_streams()
         self._watches.stop(2.0)
 
@@ -293,6 +316,13 @@ class Agent:
         key = self._workshop.key_of(sync_id)
         if key:
             self._queue.add(key, after_s=_HEALTH_PAUSE_S)
+
+    def _pause_moved(self, text: str) -> None:
+        self.metrics.gauge("ocisync_paused", int(bool(text)))
+        place = Subject("v1", "ConfigMap", self._options.namespace, PAUSE_NAME)
+        said = f"nothing is written in the whole cluster: {text}" if text else "writes go on"
+        self._events.record(Note("@pause", place, "Paused" if text else "Resumed", said, warning=bool(text)))
+        self._workshop.wake_all()
 
     def _target_by_id(self, sync_id: str) -> tuple[Target, bool] | None:
         seen = self._syncs.get(self._workshop.key_of(sync_id))
@@ -345,6 +375,7 @@ class Agent:
     def _gauges(self) -> None:
         self.metrics.gauge("ocisync_queue_depth", self._queue.depth())
         self.metrics.gauge("ocisync_watches", len(self._watches.kinds()))
+        self.metrics.gauge("ocisync_pod_watches", self._pods.count)
         self.metrics.gauge("ocisync_watch_problems", len(self._tracker.problems()))
         counters = self._tracker.counters
         self.metrics.gauge("ocisync_drift_checks_total", counters.suspects, reason="Suspect")
