@@ -45,9 +45,10 @@ class TaskQueue:
         """The objects with an event that waits to be judged."""
         return tuple(i for i, activity in self._activity.items() if activity.deferred is not None)
 
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is being done."""
-        return not any(a.busy or a.task is not Task.NONE for a in self._activity.values())
+    def idle(self, object_id: ObjectId | None = None) -> bool:
+        """Whether nothing waits and nothing is being done, for one object or for all."""
+        activities = self._activity.values() if object_id is None else [self.get(object_id)]
+        return not any(a is not None and (a.busy or a.task is not Task.NONE) for a in activities)
 
     def schedule(self, object_id: ObjectId, task: Task, delay_s: float = 0.0) -> None:
         """Let a task wait for its turn; it replaces the one that waited."""

@@ -212,10 +212,10 @@ class Tracker:
             record = self._kept.table.get(object_id)
             return record.version if record is not None else 0
 
-    def idle(self) -> bool:
-        """Whether nothing waits to be done and nothing is being done."""
+    def idle(self, object_id: ObjectId | None = None) -> bool:
+        """Whether nothing waits to be done and nothing is being done, for one object or for all."""
         with self._kept.lock:
-            return self._kept.tasks.idle()
+            return self._kept.tasks.idle(object_id)
 
     def health(self, sync_id: str, among: frozenset[ObjectId] | None = None) -> Rollup:
         """The health of a sync, or of some of its objects. One counts only once seen as our last apply left it."""
@@ -268,12 +268,29 @@ class Tracker:
             record.shown = self._kept.rounds.get(kind, 0)
             self._judging.note(object_id, record, event_type, obj)
             if rolled_back:
+                self._all_rolled_back()
                 self._judging.act(object_id, record, Judgement(Verdict.SUSPECT), None)
             if self._kept.held(object_id, record):
                 self._kept.tasks.of(object_id).deferred = (event_type, replace(seen_of(obj), entries=()))
             else:
                 self._judging.judge(object_id, record, event_type, obj)
         self._kept.flush()
+
+    def went_back(self, kind: GroupKind) -> None:
+        """The cluster is of an earlier time than what was shown before: etcd was restored from a backup.
+
+        Of all kinds, then: objects may be there again that were pruned, and others may be as they were long ago.
+        """
+        with self._kept.lock:
+            self._all_rolled_back()
+        self._kept.flush()
+
+    def begins_anew(self, sync_id: str) -> bool:
+        """Whether the cluster went back in time since this was asked last: nothing remembered of the sync holds."""
+        with self._kept.lock:
+            gone_back = sync_id in self._kept.rolled_back
+            self._kept.rolled_back.discard(sync_id)
+            return gone_back
 
     def synced(self, kind: GroupKind) -> None:
         """A list is complete: what it did not show is looked for."""
@@ -316,6 +333,10 @@ class Tracker:
                     self._kept.lock.wait(min(pause, _IDLE_S))
 
     # --- Inside, with the lock held ---------------------------------------------------------------------------------
+
+    def _all_rolled_back(self) -> None:
+        self._kept.rolled_back.update(self._kept.syncs)
+        self._kept.changed.update(self._kept.syncs)
 
     def _shown_early(self, object_id: ObjectId, event_type: str, obj: JsonObject) -> None:
         """Keep what is shown of an object that a pass has yet to own: one that is as it should be is not shown twice.

@@ -7,7 +7,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import yaml
 
 from ocisync.cluster.apply import Applier
 from ocisync.cluster.client import Cluster, connect
-from ocisync.cluster.correction import Corrected, Correction, Effects, SyncRules, corrected
+from ocisync.cluster.correction import Corrected, Correction, Effects, Limits, SyncRules, corrected
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.drift import DriftReport
 from ocisync.cluster.health import needs_object
@@ -28,6 +28,10 @@ from ocisync.kit.stop import StopToken
 from ocisync.model.errors import Unavailable
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId, gvk_of, id_of
 from ocisync.model.spec import DriftMode
+
+
+def _nothing(correction: Correction) -> None:
+    """Nobody does anything."""
 
 
 class SystemClock:
@@ -43,13 +47,16 @@ class SystemClock:
 class Keeper:
     """Applies objects for one sync and keeps them, recording every report and correction."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, user_agent: str) -> None:
+    def __init__(self, kubeconfig: Path, namespace: str, user_agent: str, limits: Limits | None = None) -> None:
         self.namespace = namespace
         self.sync_id = applyset_id("shop", namespace)
         self.rules = SyncRules(self.sync_id, f"{namespace}/shop", "2026-01-01T00:00:00Z")
         self.reports: list[DriftReport] = []
         self.corrections: list[Correction] = []
         self.crashes: list[BaseException] = []
+        # Called around each correction: what others do just then.
+        self.before: Callable[[Correction], None] = _nothing
+        self.after: Callable[[Correction], None] = _nothing
         self.cluster: Cluster = connect(str(kubeconfig), user_agent=user_agent)
         self.discovery = Discovery(self.cluster)
         self.target = Target(self.sync_id, "shop", namespace, "", namespace=namespace)
@@ -57,6 +64,7 @@ class Keeper:
         self.tracker = Tracker(
             SystemClock(),
             Effects(self._read, self._correct, self.reports.append, lambda sync_id: None),
+            limits,
         )
         self.watches = WatchGroup(
             self.cluster,
@@ -133,11 +141,12 @@ class Keeper:
 
     def _correct(self, correction: Correction) -> Corrected:
         self.corrections.append(correction)
-        return corrected(
-            self.applier.apply_one(
-                correction.desired, known=bool(correction.uid), uid=correction.uid, previous=correction.previous
-            )
+        self.before(correction)
+        result = self.applier.apply_one(
+            correction.desired, known=bool(correction.uid), uid=correction.uid, previous=correction.previous
         )
+        self.after(correction)
+        return corrected(result)
 
 
 @contextlib.contextmanager
@@ -147,9 +156,10 @@ def keeping(
     *,
     mode: DriftMode = DriftMode.CORRECT,
     user_agent: str = "ocisync-keeper",
+    limits: Limits | None = None,
 ) -> Iterator[Keeper]:
     """A started keeper for a block."""
-    keeper = Keeper(kubeconfig, namespace, user_agent)
+    keeper = Keeper(kubeconfig, namespace, user_agent, limits)
     keeper.start(mode=mode)
     try:
         yield keeper
