@@ -61,7 +61,8 @@ def takes_of(before: JsonObject, after: JsonObject) -> tuple[Take, ...]:
     for entry in parse_managed_fields(before):
         if entry.ours or entry.subresource == "status":
             continue
-        lost = topmost(entry.paths() - left.get((entry.manager, entry.operation, entry.subresource), frozenset()))
+        lost = entry.paths() - left.get((entry.manager, entry.operation, entry.subresource), frozenset())
+        structures = {path[:length] for path in lost for length in range(1, len(path))}
         if lost:
-            found.append(Take(entry.manager, tuple(render(path) for path in lost)))
+            found.append(Take(entry.manager, tuple(sorted(render(path) for path in lost - structures))))
     return tuple(found)

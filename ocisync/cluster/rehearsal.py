@@ -12,10 +12,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ocisync.cluster.client import JSON, PARTIAL_METADATA, Cluster, Response
+from ocisync.cluster.client import JSON, JSON_PATCH, PARTIAL_METADATA, Cluster, Response
 from ocisync.model.resource import JsonObject
 
 _DRY_RUN = ("dryRun", "All")
+_OWNERS = "/metadata/managedFields"
 
 
 class Rehearsal(Cluster):
@@ -74,9 +75,17 @@ class Rehearsal(Cluster):
         )
         if reading:
             self.read = _object(response)
-        else:
+        elif content_type != JSON_PATCH:
             self.answer = _object(response)
+        elif self.answer is not None and body is not None and response.status < 300:
+            self._let_go(self.answer, body)
         return response
+
+    def _let_go(self, answer: JsonObject, patch: bytes) -> None:
+        """A patch of the owners after an apply: the server answers with the object as it was before that apply."""
+        for operation in json.loads(patch):
+            if operation.get("op") == "replace" and operation.get("path") == _OWNERS:
+                answer["metadata"]["managedFields"] = operation["value"]
 
     def close(self) -> None:
         """The real connections belong to somebody else."""
