@@ -59,6 +59,9 @@ def _block(value: Any, depth: int) -> list[str]:
         elif isinstance(item, list):
             lines.append(f"{pad}{key}:")
             for entry in item:
+                if not isinstance(entry, dict):
+                    lines.append(f"{pad}- {json.dumps(entry)}")
+                    continue
                 first, *rest = _block(entry, depth + 1)
                 lines += [f"{pad}- {first.strip()}", *rest]
         else:

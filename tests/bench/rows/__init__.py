@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.bench.environment import Bench
 from tests.bench.report import Row
-from tests.bench.rows import agentstart, apply, drift, push, resting, startup, unchanged, verify
+from tests.bench.rows import agentstart, apply, drift, lifecycle, mirror, push, resting, startup, unchanged, verify
 
 ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
     "startup": startup.run,
@@ -14,7 +14,9 @@ ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
     "verify": verify.run,
     "agentstart": agentstart.run,
     "apply": apply.run,
+    "lifecycle": lifecycle.run,
     "unchanged": unchanged.run,
     "drift": drift.run,
     "resting": resting.run,
+    "mirror": mirror.run,
 }
