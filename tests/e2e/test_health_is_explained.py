@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ocisync.cluster.health import HealthStatus, health
 from tests.e2e.test_failed_revisions_go_back import failing, ocisync
-from tests.support.agent import USER_AGENT, AgentProcess, Tenant, apply, config_map, deployment
+from tests.support.agent import USER_AGENT, AgentProcess, Tenant, apply, config_map, deployment, place
 from tests.support.cluster import ApiError
 from tests.support.controlplane import ControlPlane
 from tests.support.waiting import eventually
@@ -106,6 +107,13 @@ def test_a_custom_resource_is_as_healthy_as_the_checks_of_its_sync_say(
         eventually(lambda: "without their content" in tenant.condition("Stalled")["message"])
     tenant.write_sync()
     tenant.wait_ready()
+
+
+def test_a_new_sync_is_not_current_before_an_agent_saw_it(tenant: Tenant) -> None:
+    tenant.write_sync()
+    live = tenant.cluster.api("GET", place("ArtifactSync", tenant.namespace, tenant.name))
+    assert live["status"] == {"observedGeneration": -1}
+    assert health(live).status is HealthStatus.IN_PROGRESS
 
 
 def test_a_check_without_an_expression_is_refused_by_the_api_server(tenant: Tenant) -> None:
