@@ -44,6 +44,7 @@ class Kept:
         self.problems: dict[GroupKind, str] = {}
         self.ending: set[str] = set()  # namespaces of ours that are being deleted
         self.bucket = TokenBucket(limits.global_burst, 1 / limits.global_per_s, clock.monotonic())
+        self.rolled_back: set[str] = set()  # syncs that have to be looked at from the beginning
         self.reports: list[DriftReport] = []
         self.changed: set[str] = set()
 

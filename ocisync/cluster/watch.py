@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
@@ -33,7 +33,8 @@ _SESSION_S: Final = 300  # the server ends a watch after this; spread by ± 20 %
 _PAGE: Final = 500
 _BACKOFF_BASE_S: Final = 0.2
 _BACKOFF_CAP_S: Final = 5.0  # after an outage drift stays unseen for as long as the last pause
-_FORBIDDEN_PAUSE_S: Final = 30.0  # rights do not come by asking
+_FORBIDDEN_PAUSE_S: Final = 30.0  # rights do not come by asking,
+_FORBIDDEN_SOON: Final = 4  # but an API server that has just started knows none for a moment
 _RETRY_AFTER_CAP_S: Final = 60.0
 _GONE: Final = frozenset({410, 504})  # 504: "Too large resource version", after a restore of etcd
 
@@ -111,6 +112,7 @@ class KindWatch:
         full: whole objects instead of metadata.
         sleep: waits; true to give up. A stop token's `wait`.
         selector: of labels; empty for all objects.
+        on_rollback: told when a complete list is older than what was shown before: etcd was restored from a backup.
     """
 
     def __init__(
@@ -125,8 +127,12 @@ class KindWatch:
         rng: random.Random,
         sleep: Callable[[float], bool] | None = None,
         selector: str = PART_OF_LABEL,
+        on_rollback: Callable[[GroupKind], None] | None = None,
     ) -> None:
         self.kind = kind
+        self._on_rollback = on_rollback
+        self._newest = 0
+        self._forbidden = 0
         self._selector = selector
         self._source = source
         self._path = path
@@ -153,7 +159,8 @@ class KindWatch:
             except _Refused as refused:
                 least = min(refused.retry_after_s, _RETRY_AFTER_CAP_S)
                 if refused.status == 403:
-                    least = max(least, _FORBIDDEN_PAUSE_S)
+                    self._forbidden += 1
+                    least = max(least, _FORBIDDEN_PAUSE_S if self._forbidden > _FORBIDDEN_SOON else 0.0)
                 self._trouble(str(refused))
             except OcisyncError as error:
                 # Silence and broken connections are everyday for long requests: only news if nothing came at all.
@@ -227,9 +234,18 @@ class KindWatch:
             if event_type != "BOOKMARK" or (metadata.get("annotations") or {}).get(_INITIAL_END) != "true":
                 return True
             self._handler.synced(self.kind)
+            self._check_time(metadata)
         version = str(metadata.get("resourceVersion") or "")
         self._version = version or self._version
+        self._newest = max(self._newest, _number(version))
         return False
+
+    def _check_time(self, metadata: Mapping[str, Any]) -> None:
+        """Tell if a complete list is of a time before what was shown already."""
+        version = _number(metadata.get("resourceVersion"))
+        if 0 < version < self._newest and self._on_rollback is not None:
+            self._on_rollback(self.kind)
+        self._newest = version
 
     def _list(self, path: str) -> None:
         """The paged list of servers without streaming lists; leaves the version to watch from."""
@@ -262,6 +278,7 @@ class KindWatch:
         if self._stop.stopped:
             return
         self._handler.synced(self.kind)
+        self._check_time(metadata)
         self._version = str(metadata.get("resourceVersion") or "")
         self._progress = True
         self._fine()
@@ -283,9 +300,15 @@ class KindWatch:
         self._handler.problem(self.kind, message)
 
     def _fine(self) -> None:
+        self._forbidden = 0
         if self._troubled:
             self._troubled = False
             self._handler.problem(self.kind, "")
+
+
+def _number(version: object) -> int:
+    text = str(version or "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _decode(data: bytes) -> JsonObject:
@@ -305,6 +328,7 @@ class WatchGroup:
         locate: the collection's path for a kind, over all namespaces; raises `OcisyncError` while it is unknown.
         full: whether a kind is watched with whole objects.
         on_crash: told when a thread dies of a defect; the process should end.
+        on_rollback: as for `KindWatch`.
     """
 
     def __init__(
@@ -316,7 +340,9 @@ class WatchGroup:
         full: Callable[[GroupKind], bool],
         rng: random.Random,
         on_crash: Callable[[BaseException], None],
+        on_rollback: Callable[[GroupKind], None] | None = None,
     ) -> None:
+        self._on_rollback = on_rollback
         self._source = source
         self._locate = locate
         self._handler = handler
@@ -370,6 +396,7 @@ class WatchGroup:
             token,
             full=self._full(kind),
             rng=random.Random(self._rng.random()),  # noqa: S311 - jitter
+            on_rollback=self._on_rollback,
         )
         thread = threading.Thread(target=self._guard, args=(watch,), name=f"watch-{kind}", daemon=True)
         thread.start()

@@ -7,6 +7,7 @@
     offered        what the registry offers now: one HEAD, and only when a poll is due
     quarantine     what is offered failed here, or a person wants an earlier one: that is what is wanted then
     rejudge        is what runs still trusted? (policy, keys or time have moved)
+    restored       has the cluster gone back in time? then everything is applied once, as after a restart
     unchanged      wanted = enforced and everything applied: not one request to the cluster
     advance        judge the wanted digest → content → plan → local copy → watermark → write → prune
     settle         Ready only when every object is healthy, as the watches see it
@@ -102,6 +103,7 @@ class _Pass:
         if asked_for is not None:
             self._s.ports.progress(self._s.spec, self._rollback.begun(asked_for))
         self._rejudgement.run()
+        self._restored()
         self._unchanged()
         self._advance()
 
@@ -182,6 +184,12 @@ class _Pass:
         memory.offered = replace(known, tag=found.tag) if known is not None and same else found
 
     # --- What runs --------------------------------------------------------------------------------------------------
+
+    def _restored(self) -> None:
+        """A cluster that went back in time gets what it would get after a restart: one pass over everything."""
+        memory = self._s.memory
+        if self._s.ports.tracker.begins_anew(self._s.target.sync_id) and memory.enforced is not None:
+            memory.enforced, memory.recover_at = None, 0.0
 
     def _unchanged(self) -> None:
         """The idle poll ends here."""

@@ -293,6 +293,19 @@ def test_a_list_older_than_our_last_apply_means_that_time_went_back(world: World
     assert len(world.corrections) == 1
 
 
+def test_when_time_went_back_every_sync_begins_anew_once(world: World) -> None:
+    world.owns(version=90)
+    assert not world.tracker.begins_anew(SYNC)
+    world.changed.clear()
+    world.tracker.went_back(KIND)
+    assert world.changed == [SYNC]
+    assert world.tracker.begins_anew(SYNC)
+    assert not world.tracker.begins_anew(SYNC)
+    world.tracker.started(KIND)
+    world.event(live(ours(), version=40))  # its version in a list says so, too
+    assert world.tracker.begins_anew(SYNC)
+
+
 def test_what_is_only_created_if_missing_is_nobodys_business_afterwards(world: World) -> None:
     once = desired()
     once = replace(once, options=replace(once.options, apply=ApplyMode.IF_NOT_PRESENT))
