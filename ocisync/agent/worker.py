@@ -203,7 +203,9 @@ class Workshop:
             _LOG.warning("an invalid sync is deleted: its objects are left running", sync=key, error=error)
             self._desk.finalizers.remove(minimal, seen.obj)
             return
-        facts = Facts(objects=state.memory.enforced.objects if state.memory.enforced else 0)
+        known = recorded(state.status)  # what failed stays in quarantine whatever the spec says
+        objects = state.memory.enforced.objects if state.memory.enforced else 0
+        facts = Facts(objects=objects, quarantine=known.quarantine, rollback=known.rollback)
         text = f"{error.message}; {error.hint}" if error.hint else error.message
         self._tell(minimal, state, Stalled(Reason.INVALID_SPEC, text, facts))
 

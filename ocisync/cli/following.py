@@ -63,6 +63,7 @@ class Following:
         version = str((state or {})["metadata"].get("resourceVersion") or "")
         path = f"/apis/{API_GROUP}/v1alpha1/namespaces/{segment(namespace)}/artifactsyncs"
         while (left := deadline - self._monotonic()) > 0:
+            began = self._monotonic()
             try:
                 for event in self._events(path, name, version, left):
                     obj = event.get("object") or {}
@@ -71,6 +72,8 @@ class Following:
                     if kind == "BOOKMARK":
                         continue
                     yield obj if kind != "DELETED" else None
+                if self._monotonic() - began < _TROUBLE_PAUSE_S:
+                    self._sleep(_TROUBLE_PAUSE_S)  # a server that ends each watch at once is not asked in a circle
             except Unavailable:
                 if deadline - self._monotonic() <= 0:
                     return

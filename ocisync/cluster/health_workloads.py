@@ -65,7 +65,7 @@ def deployment(obj: Mapping[str, Any]) -> Health:
     found = conditions(obj)
     progress = found.get("Progressing", {})
     if progress.get("reason") == "ProgressDeadlineExceeded":
-        return failed(said(progress, "progress deadline exceeded"))
+        return Health(HealthStatus.FAILED, said(progress, "progress deadline exceeded"), _pods_of_deployment(obj))
     if is_true(found, "ReplicaFailure"):
         # A quota or an admission rule in the way may go away: the time-out decides, as for kstatus.
         return progressing(said(found["ReplicaFailure"], "pods cannot be created"))

@@ -15,10 +15,11 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from ocisync.cluster.client import PARTIAL_METADATA_LIST, segment
-from ocisync.cluster.health import Health, HealthStatus, PodQuery, failed, progressing
+from ocisync.cluster.health import Health, HealthStatus, PodQuery
 from ocisync.cluster.health_pods import Trouble, trouble
 from ocisync.cluster.watch import GroupKind, KindWatch, WatchSource
 from ocisync.kit.stop import StopToken
@@ -126,7 +127,7 @@ class PodScouts:
     def attend(self, sync_id: str, waiting: Iterable[tuple[ObjectId, Health]]) -> Mapping[ObjectId, Health]:
         """Look after exactly these workloads of a sync; what their pods say, as far as it is known."""
         now = self._clock.monotonic()
-        wanted = {id_: state for id_, state in waiting if state.pods and state.status is HealthStatus.IN_PROGRESS}
+        wanted = {id_: state for id_, state in waiting if state.pods is not None}
         with self._lock:
             quiet = self._quiet.get(sync_id, {})
             self._quiet[sync_id] = {
@@ -244,7 +245,7 @@ def _head(wrong: Trouble) -> list[str]:
 def _told(state: Health, scout: _Scout) -> Health | None:
     worst = scout.worst()
     if worst is None:
-        return progressing(f"{state.message}; {scout.denied}", state.pods) if scout.denied else None
+        return replace(state, message=f"{state.message}; {scout.denied}") if scout.denied else None
     name, wrong = worst
     text = f"{state.message}; pod {name}, {wrong.text}"
-    return Health(failed(text).status, text, state.pods) if wrong.fails else progressing(text, state.pods)
+    return Health(HealthStatus.FAILED if wrong.fails else state.status, text, state.pods)

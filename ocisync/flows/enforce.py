@@ -234,7 +234,8 @@ class Enforcer:
         if memory.offered is not None and memory.offered.digest == facts.digest:
             memory.offered = facts
             memory.refusal = None
-        memory.unhealthy_since = memory.failed_since = None
+        if before is None or (before.facts.digest, before.generation) != (facts.digest, enforced.generation):
+            memory.unhealthy_since = memory.failed_since = None  # else asking again and again would never time out
         changes = _changes(report)
         if not problem_free:
             enforced.problem = self._incomplete(report, enforced)

@@ -149,6 +149,7 @@ class _Pass:
             problem = self._s.ports.dependency(namespace, name)
             if problem:
                 message = f"waits for sync {namespace}/{name}: {problem}"
+                self._recover()  # after a start: what ran before is kept as it is, whoever is waited for
                 self._rejudgement.run()  # what runs may have lost trust meanwhile
                 # Its readiness wakes us; this is only how often trust and policies are looked at meanwhile.
                 raise End(Waiting(Reason.DEPENDENCY_NOT_READY, message, _DEPENDENCY_LOOK_S, self._s.facts()))

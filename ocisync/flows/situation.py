@@ -155,12 +155,12 @@ class Situation:
         That it has, the agent's own record says, which tenants can't write.
         """
         quarantine, enforced = self.memory.quarantine, self.memory.enforced
+        offered = self.memory.offered
+        if offered is not None and offered.digest == digest:
+            return False  # a person or the rule above may go back, not whoever moves a tag
         returned = quarantine is not None and quarantine.to.digest == digest
         kept = enforced is not None and enforced.own and enforced.facts.digest == digest
-        # After a start; never what is offered: only a person or the rule above may go back, not whoever moves a tag.
-        offered = self.memory.offered
-        found_again = enforced is None and digest == self.recorded.applied
-        found_again = found_again and (offered is None or offered.digest != digest)
+        found_again = enforced is None and digest == self.recorded.applied  # after a start
         return (returned or kept or found_again) and digest in self.ports.watermarks.read(self.spec).accepted
 
     def saved(self, name: str = "") -> Saved | None:

@@ -278,6 +278,16 @@ def test_after_a_start_an_older_artifact_that_the_tag_offers_is_held_to_the_wate
     assert world.situation().request(digest=GOOD.digest).watermark == 0
 
 
+def test_a_tag_that_is_moved_to_what_runs_again_needs_a_signature_of_its_own() -> None:
+    world = World()
+    world.enforce(GOOD)
+    assert world.memory.enforced is not None
+    world.memory.enforced.own = True
+    assert world.situation().own(GOOD.digest)
+    world.memory.offered = GOOD
+    assert not world.situation().own(GOOD.digest)
+
+
 def test_while_something_is_in_quarantine_the_sync_is_never_ready() -> None:
     world = World()
     world.memory.quarantine = LEFT
