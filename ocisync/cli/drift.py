@@ -13,7 +13,7 @@ from ocisync.cli import output
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.options import cluster_options, common_options, output_option
 from ocisync.cli.syncs import Syncs, agent_namespace_option, namespace_option
-from ocisync.model.errors import AccessDenied, ExitCode, UsageError
+from ocisync.model.errors import AccessDenied, ExitCode, InvalidInput, UsageError
 
 if TYPE_CHECKING:
     from ocisync.cluster.client import Cluster
@@ -135,9 +135,12 @@ def _moment(since: str, now: datetime) -> datetime | None:
         return None
     from ocisync.model.spec import parse_duration
 
+    hint = "for example 30m, 12h or 7d"
     if since.endswith("d") and since[:-1].isascii() and since[:-1].isdigit() and len(since) < 7:
         return now - timedelta(days=int(since[:-1]))
     try:
         return now - timedelta(seconds=parse_duration(since, "--since"))
+    except InvalidInput as error:
+        raise UsageError(error.message, hint=hint) from None
     except (OverflowError, ValueError):
-        raise UsageError(f"--since {since}: too long ago") from None
+        raise UsageError(f"--since {since}: that is too long ago", hint=hint) from None

@@ -11,13 +11,13 @@ from ocisync.flows.drifthistory import Drifted
 from ocisync.model.clock import parse_rfc3339
 
 _KINDS = {
-    "Modified": "modified",
-    "Deleted": "deleted",
-    "Replaced": "deleted and created anew",
-    "LabelRemoved": "membership label removed",
-    "Claimed": "claimed by another owner",
-    "UnmanagedChange": "fields added that Git does not name",
-    "DriftFight": "changed again and again",
+    "Modified": "modified {who}",
+    "Deleted": "deleted {who}",
+    "Replaced": "deleted and created anew {who}",
+    "LabelRemoved": "membership label removed {who}",
+    "Claimed": "claimed for another owner {who}",
+    "UnmanagedChange": "fields that Git does not name were added {who}",
+    "DriftFight": "changed again and again {who}",
 }
 
 
@@ -30,10 +30,10 @@ def lines(one: Drifted, *, with_sync: bool) -> Iterator[str]:
     if entry.get("source") == "Event":
         yield output.plain(f"{shown}  {entry.get('message')}{_times(entry)}{sync}")
         return
-    what = _KINDS.get(str(entry.get("kind")), str(entry.get("kind")))
+    what = _KINDS.get(str(entry.get("kind")), "changed {who}").replace("{who}", _who(entry))
     place = f"  [{entry['place']}]" if entry.get("place") else ""
     yield output.plain(f"{shown}  {one.object}{place}{sync}")
-    yield output.plain(f"    {what} {_who(entry)}{_changed(entry, at)}{_times(entry)}")
+    yield output.plain(f"    {what}{_changed(entry, at)}{_times(entry)}")
     for item in entry.get("fields") or ():
         values = f"  {item.get('old')} → {item.get('new')}" if item.get("old") or item.get("new") else ""
         yield output.plain(f"      {item.get('path')}{values}")
