@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seeds N] [--first N] [--seed N]`: play schedules; exit 1 if one of them ends badly.
+"""`python -m tests.chaos [--seeds N] [--first N] [--seed N…]`: play schedules; exit 1 if one of them ends badly.
 
 Needs the real servers (`python tests/servers/build.py`). A seed that ends badly leaves its files in `--keep DIRECTORY`.
 """
@@ -26,10 +26,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
-    parser.add_argument("--seed", type=int, help="only this one, told step by step")
+    parser.add_argument("--seed", type=int, nargs="+", help="only these; a single one is told step by step")
     parser.add_argument("--keep", type=Path, help="where the files of a bad end stay")
     asked = parser.parse_args()
-    seeds = [asked.seed] if asked.seed is not None else range(asked.first, asked.first + asked.seeds)
+    seeds = asked.seed or range(asked.first, asked.first + asked.seeds)
     directory = Path(tempfile.mkdtemp(prefix="ocisync-chaos-"))
     programs = replace(Programs.find(), scheduler=None)  # no pod of these schedules ever runs
     plane = ControlPlane(programs, directory / "control-plane")
@@ -40,7 +40,7 @@ def main() -> int:
         registry.start()
         played = directory / "played"
         scene = Scene(plane, Installation(plane, directory / "installation"), registry.host, played)
-        if asked.seed is not None:
+        if len(seeds) == 1:
             scene.tell = lambda line: print(line, flush=True)
         for seed in seeds:
             schedule, started = draw(seed), time.monotonic()

@@ -13,6 +13,7 @@ from tests.chaos.world import Content, Key, Places, Strangers, differences
 from tests.support.agent import USER_AGENT
 from tests.support.cluster import ApiError, Cluster
 from tests.support.controlplane import ControlPlane
+from tests.support.waiting import eventually
 
 _KINDS = ("ConfigMap", "Secret", "Service", "ServiceAccount", "Role", "Deployment")
 _RESOURCES = {
@@ -26,14 +27,22 @@ def read(cluster: Cluster, places: Places, *, widgets: bool) -> dict[Key, JsonOb
     """Every object of the namespace, of the kinds that schedules use."""
     found: dict[Key, JsonObject] = {}
     for kind in (*_KINDS, *(["Widget"] if widgets else [])):
-        try:
-            items = cluster.api("GET", places.prefix(kind))["items"]
-        except ApiError as error:
-            if kind != "Widget" or error.status != 404:
-                raise
-            items = []
+        items = _listed(cluster, places.prefix(kind), may_be_missing=kind == "Widget")
         found |= {Key(kind, item["metadata"]["name"]): item for item in items}
     return found
+
+
+def _listed(cluster: Cluster, path: str, *, may_be_missing: bool) -> list[JsonObject]:
+    def once() -> list[list[JsonObject]]:
+        try:
+            return [cluster.api("GET", path)["items"]]
+        except ApiError as error:
+            if error.status == 404 and may_be_missing:
+                return [[]]
+            assert error.status not in (429, 503), "a kind that was just defined has no storage for a moment"
+            raise
+
+    return eventually(once, what=f"{path} is served")[0]
 
 
 def is_ours(live: JsonObject) -> bool:

@@ -256,7 +256,7 @@ class _Play:
     def _start_again(self) -> None:
         """What a kubelet does with an agent that ended because its lease was lost."""
         if self.schedule.lease and not self.agent.server.running and self.agent.server.exit_code == 1:
-            assert any(LOST in line for line in self.agent.server.log.read_text().splitlines()[-3:])
+            assert any(LOST in line for line in self.agent.server.log.read_text().splitlines()[-30:])
             self._say("  it lost its lease, ended, and is started again")
             self.agent.start()
 

@@ -284,6 +284,17 @@ def test_a_number_in_max_prune_is_meant_as_it_is(engine: EngineDriver) -> None:
     assert engine.owned() == ["m0", "m1"]
 
 
+def test_a_deletion_of_60_percent_is_held_and_done_once_approved(engine: EngineDriver) -> None:
+    many = [engine.config_map(f"m{number:02}") for number in range(25)]
+    engine.sync(*many)
+    held = engine.sync(*many[:10], guard=Guard(), digest="sha256:two")
+    assert held.held == "it deletes 15 of 25 objects; guard.maxPrune allows 13 (50%)"
+    assert len(engine.owned()) == 25
+    done = engine.sync(*many[:10], guard=Guard(), digest="sha256:two", approved=held.plan_hash)
+    assert (done.held, done.counts[Action.DELETED]) == ("", 15)
+    assert len(engine.owned()) == 10
+
+
 def test_nothing_of_a_held_plan_is_done_and_a_newer_revision_plans_anew(engine: EngineDriver) -> None:
     few = Guard(max_prune="0")
     engine.sync(engine.config_map("a", x="1"), engine.config_map("b"))
