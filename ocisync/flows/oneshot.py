@@ -25,7 +25,7 @@ from ocisync.cluster.preview import Previewer
 from ocisync.flows.compare import Side
 from ocisync.flows.plan import Scope, engine_of, named, objects_of, sync_names
 from ocisync.kit.stop import StopToken
-from ocisync.model.errors import AccessDenied, ClusterRefused, Refused, Unavailable
+from ocisync.model.errors import AccessDenied, ClusterRefused, NotFound, Refused, Unavailable
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import APPLYSET_ID_LABEL
 from ocisync.model.values import dataclass
@@ -136,6 +136,11 @@ def with_parent(cluster: Cluster, scope: Scope) -> Scope:
             raise Unavailable(f"ConfigMap {target.sync_namespace}/{target.sync_name} comes and goes")
         _check_parent(made, target.sync_id)
     elif response.status >= 300:
+        if response.status == 404:
+            raise NotFound(
+                f"there is no namespace {target.sync_namespace}: the inventory has no place to be",
+                hint=f"kubectl create namespace {target.sync_namespace}",
+            )
         what = f"cannot make ConfigMap {target.sync_namespace}/{target.sync_name}"
         raise _refusal(response.status, f"{what}: {classify(response).message}")
     else:
@@ -231,9 +236,17 @@ def apply_once(
     def on_applied(object_id: ObjectId, _: Applied) -> None:
         applied(object_id)
 
-    report = engine.execute(
-        plan, prepared, scope.target, store, scope.settings, on_applied=on_applied, previous=known.get
-    )
+    try:
+        report = engine.execute(
+            plan, prepared, scope.target, store, scope.settings, on_applied=on_applied, previous=known.get
+        )
+    except ClusterRefused as error:
+        if error.reason != "InventoryConflict":
+            raise
+        raise Unavailable(
+            f"{scope.name}: somebody else is applying this set at the same time: {error.message}",
+            hint="run the same command again",
+        ) from error
     wanted = tuple(one.id for one in plan.applies)
     return Done(side, scope, _with_owners(report, cluster), wanted, notes)
 

@@ -14,8 +14,15 @@ from typing import Any
 
 import pytest
 
+from ocisync.cluster.client import connect
+from ocisync.cluster.discovery import Discovery
+from ocisync.flows import oneshot
+from ocisync.flows.compare import Side
 from ocisync.kit import yamlio
+from ocisync.kit.stop import StopToken
+from ocisync.model.errors import Unavailable
 from ocisync.model.resource import JsonObject
+from ocisync.model.tree import TreeFile
 from ocisync.sandbox import Delay, Sandbox
 from tests.cli.conftest import Cli, Ran
 from tests.support.cluster import Cluster
@@ -254,6 +261,39 @@ def test_an_unreachable_cluster_is_exit_code_7(site: Site) -> None:
     for command in ("plan", "apply"):
         ran = site.cli(command, str(site.directory), "--no-git", "--name", "x", "-n", "y", "--kubeconfig", str(broken))
         assert ran.exit_code == 7 and len(ran.errors) == 1, command
+
+
+def test_a_namespace_that_does_not_exist_is_said_with_the_command_that_makes_it(site: Site) -> None:
+    site.write(web={"a": "1"})
+    where = ("--no-git", "--name", "x", "-n", "nowhere", "--kubeconfig", str(site.cluster.kubeconfig))
+    ran = site.cli("apply", str(site.directory), *where)
+    assert ran.exit_code == 5 and "kubectl create namespace nowhere" in ran.err
+    assert site.cli("plan", str(site.directory), *where).exit_code == 3
+
+
+def test_two_applies_of_one_set_at_the_same_time_do_not_mix(site: Site) -> None:
+    site.write(web={"a": "1"}, old={"a": "1"})
+    assert site.run("apply").exit_code == 0
+    kube = connect(str(site.cluster.kubeconfig), user_agent="ocisync/test")
+    discovery = Discovery(kube)
+    options = oneshot.Options("shop", site.namespace, prune=True)
+
+    def apply(value: str, planned: Callable[[int], None]) -> oneshot.Done:
+        obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"a": value}}
+        side = Side("here", (TreeFile("web.json", json.dumps(obj).encode()),))
+        scope = oneshot.scope_of(kube, options, oneshot.fingerprint(side))
+        return oneshot.apply_once(
+            kube, discovery, side, scope, holder=value, version="0", stop=StopToken(), planned=planned,
+            applied=lambda _: None,
+        )  # fmt: skip
+
+    def meanwhile(_: int) -> None:
+        assert not apply("second", lambda _: None).failures
+
+    with pytest.raises(Unavailable, match="at the same time"):
+        apply("first", meanwhile)
+    assert site.live("web")["data"] == {"a": "second"} and site.names() == {"web"}
+    kube.close()
 
 
 # Artifacts ----------------------------------------------------------------------------------------------------------
