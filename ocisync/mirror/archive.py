@@ -167,8 +167,12 @@ class ArchiveReader:
     def _exactly(self, amount: int) -> bytes:
         data = self.read(amount)
         if len(data) != amount:
-            raise self._bad("it is cut off", hint="copy it again")
+            raise self.cut_off()
         return data
+
+    def cut_off(self) -> Refused:
+        """The error for a file that ends too early."""
+        return self._bad("it is cut off", hint="copy it again")
 
     def read(self, amount: int) -> bytes:
         """Bytes of the file, as many as there are."""
@@ -191,7 +195,10 @@ class _Window:
         self.left = size
 
     def read(self, amount: int) -> bytes:
-        data = self._archive.read(min(amount, self.left))
+        wanted = min(amount, self.left)
+        data = self._archive.read(wanted)
+        if len(data) < wanted:
+            raise self._archive.cut_off()
         self.left -= len(data)
         return data
 

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from ocisync.cli.app import run
-from ocisync.model.descriptor import Descriptor
 from ocisync.oci.client import open_store
 from ocisync.signing.keys import Signer, dump_private, generate
 from tests.support.closures import (
@@ -31,7 +30,6 @@ from tests.support.closures import (
 from tests.support.cosign import Cosign
 from tests.support.images import quick
 from tests.support.ocitools import Oras, Skopeo
-from tests.support.peakmemory import measured
 from tests.support.registries import Registry
 from tests.support.wiretap import Wiretap
 
@@ -461,55 +459,6 @@ def test_what_is_no_mirror_file_is_said_so(local: Sides, capsys: pytest.CaptureF
         local.file.write_bytes(data)
         local.load(code=4)
         assert said in capsys.readouterr().err
-
-
-def test_a_large_blob_passes_in_little_memory(local: Sides) -> None:
-    """Memory is measured in a process of its own."""
-    size = 5 * 1024**3 if HEAVY else 48 * 1024**2
-    with open_store(local.near, quick()) as store:
-        digest = push_signed(store, 0, local.signer)
-        large = _Zeros.of(size)
-        store.put_blob(large, _Zeros(size))  # type: ignore[arg-type]
-        subject = store.resolve(digest)
-        assert subject is not None
-        attach_other(store, b"small", subject)
-        _attach_large(store, large, subject)
-    save = ["save", local.near, "--tag", "1.0.0", "-o", str(local.file), "-q"]
-    load = ["load", str(local.file), local.far, "--key", local.key(), "-q"]
-    for arguments in (save, load):
-        code, peak = measured(["mirror", *arguments])
-        assert code == 0
-        assert peak < 150 * 1024**2, f"{arguments[0]}: {peak >> 20} MiB"
-    assert everything(local.far).manifests.keys() == everything(local.near).manifests.keys()
-
-
-def _attach_large(store: Any, layer: Descriptor, subject: Descriptor) -> None:
-    from tests.support.images import image
-
-    store.attach(image(layer, subject=subject, artifactType="application/vnd.example.disk"), subject)
-
-
-class _Zeros(io.RawIOBase):
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._left = size
-
-    @staticmethod
-    def of(size: int) -> Descriptor:
-        import hashlib
-
-        digest, piece = hashlib.sha256(), bytes(1024**2)
-        for _ in range(size // len(piece)):
-            digest.update(piece)
-        return Descriptor("application/octet-stream", "sha256:" + digest.hexdigest(), size)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, amount: int = -1) -> bytes:
-        piece = bytes(min(self._left, amount if amount >= 0 else self._left))
-        self._left -= len(piece)
-        return piece
 
 
 # -- looking into files ---------------------------------------------------------------------------

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import random
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import pytest
 
 from ocisync.cli.app import run
-from ocisync.model.descriptor import EMPTY_JSON, OCI_MANIFEST, Descriptor
-from ocisync.model.limits import MIB
 from ocisync.model.ref import legacy_signature_tag
 from ocisync.oci.client import open_store
 from ocisync.sandbox import faults
 from ocisync.sandbox.registry import Registry as Sandbox
 from ocisync.signing.keys import Signer, generate
 from tests.support.closures import everything, push_signed
-from tests.support.images import EMPTY, image, quick
-from tests.support.peakmemory import measured
+from tests.support.images import quick
 from tests.support.pushes import PushServer
 from tests.support.registries import Registry
 from tests.support.verifying import tagged, verified
@@ -32,8 +26,6 @@ from tests.support.wiretap import Exchange, Wiretap
 
 HEAVY = os.environ.get("OCISYNC_HEAVY") == "1"
 KILLS = 50 if HEAVY else 2  # at each kind of write; test_mirror_kills.py has all bytes
-LARGE_BYTES = 5 * 1024 * MIB if HEAVY else 160 * MIB
-MEMORY_BYTES = 150 * MIB
 
 
 @pytest.fixture(scope="module")
@@ -225,44 +217,3 @@ def test_a_broken_referrer_or_signature_tag_stops_nobodys_mirror(
     assert run(["mirror", "copy", f"{origin}:1.1.0", to]) == 0
     err = capsys.readouterr().err
     assert (broken in err, tag in err, tagged(to, "1.1.0")) == (True, True, digest)
-
-
-# -- large --------------------------------------------------------------------------------------------
-
-
-class _Generated(io.RawIOBase):
-    """So many bytes, made while they are read."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self._block = random.Random(1).randbytes(MIB)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, amount: int = -1, /) -> bytes:
-        count = min(self._left, amount if 0 <= amount < MIB else MIB)
-        self._left -= count
-        return self._block[:count]
-
-
-def _digest_of(size: int) -> str:
-    made, found = _Generated(size), hashlib.sha256()
-    while data := made.read(MIB):
-        found.update(data)
-    return "sha256:" + found.hexdigest()
-
-
-@pytest.mark.timeout(1800)
-def test_memory_is_bounded_whatever_the_size_of_a_blob(distribution: Registry, olareg: Registry) -> None:
-    name = f"large/{secrets.token_hex(4)}"
-    layer = Descriptor("application/octet-stream", _digest_of(LARGE_BYTES), LARGE_BYTES)
-    with open_store(f"{distribution.host}/{name}", quick()) as store:
-        store.put_blob(layer, cast(BinaryIO, _Generated(LARGE_BYTES)))
-        store.put_blob(EMPTY, EMPTY_JSON)
-        store.put_manifest(image(layer), OCI_MANIFEST, "1.0.0")
-    arguments = ["mirror", "copy", f"{distribution.host}/{name}:1.0.0", f"{olareg.host}/{name}", "-q", "-o", "json"]
-    code, peak = measured(arguments)
-    assert code == 0
-    assert peak < MEMORY_BYTES, peak
-    assert tagged(f"{olareg.host}/{name}", "1.0.0")
