@@ -18,7 +18,7 @@ from tests.support.agent import Installation, Tenant, config_map, running
 from tests.support.controlplane import ControlPlane
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 HEAVY = bool(os.environ.get("OCISYNC_HEAVY"))
 OBJECTS, CHANGES, PASSES = (10_000, 600, 10) if HEAVY else (500, 60, 2)
