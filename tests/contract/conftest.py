@@ -23,9 +23,10 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def engine(kubeconfig: Path) -> Iterator[EngineDriver]:
-    """The write engine with a sync and namespaces of its own."""
-    with driver(kubeconfig) as made:
+def engine(kubeconfig: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineDriver]:
+    """The write engine with a sync and namespaces of its own; on a real server as the installed ServiceAccount."""
+    real = request.node.callspec.params["kubeconfig"] == "real"
+    with driver(kubeconfig, installed=tmp_path if real else None) as made:
         yield made
 
 
@@ -45,9 +46,9 @@ def home(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def real_engine(request: pytest.FixtureRequest) -> Iterator[EngineDriver]:
+def real_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineDriver]:
     """The same on a real API server only: for access control and speed, which the sandbox does not have."""
-    with driver(_real(request)) as made:
+    with driver(_real(request), installed=tmp_path) as made:
         yield made
 
 

@@ -18,12 +18,18 @@ from ocisync.cluster.guard import Guard
 from ocisync.cluster.inventory import Term
 from ocisync.cluster.memory import Applied
 from ocisync.cluster.normalise import Target, applyset_id
+from ocisync.install import rbac
 from ocisync.install.crds import artifact_sync
+from ocisync.install.rbac import AGENT_NAME, Access
 from ocisync.kit.stop import StopToken
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId, gvk_of, id_of
+from tests.support.cluster import Cluster as AdminCluster
+from tests.support.cluster import write_kubeconfig
 from tests.support.waiting import eventually
 
 GENEROUS = Guard(max_prune="100%", protect=())
+OWNER = "owner"  # the service account that an installed engine acts as: it may do anything, the agent itself may not
+LIMITED = "deployer"  # another one, without any right but those that a test gives it
 
 
 class Killed(BaseException):
@@ -32,7 +38,10 @@ class Killed(BaseException):
 
 @dataclass
 class EngineDriver:
-    """A sync of its own in a namespace of its own, and the engine that serves it."""
+    """A sync of its own in a namespace of its own, and the engine that serves it.
+
+    `agent` is the engine's connection where it runs as it is installed; everybody else's requests go over `kube`.
+    """
 
     kube: Cluster
     namespace: str
@@ -40,15 +49,17 @@ class EngineDriver:
     stop: StopToken = field(default_factory=StopToken)
     target: Target = field(init=False)
     term: Callable[[], Term | None] | None = None
+    agent: Cluster | None = None
 
     def __post_init__(self) -> None:
         name = f"sync-{secrets.token_hex(3)}"
-        self.target = Target(applyset_id(name, self.namespace), name, self.namespace, f"uid-{name}")
-        self.discovery = Discovery(self.kube)
+        account = OWNER if self.agent is not None else ""
+        self.target = Target(applyset_id(name, self.namespace), name, self.namespace, f"uid-{name}", account)
+        self.discovery = Discovery(self.agent or self.kube)
 
     def engine(self, hook: Callable[[str], None] | None = None) -> Engine:
         return Engine(
-            self.kube,
+            self.agent or self.kube,
             self.discovery,
             agent_namespace=self.agent_namespace,
             holder="test",
@@ -85,7 +96,7 @@ class EngineDriver:
 
     def other(self) -> EngineDriver:
         """Another sync in the same namespaces."""
-        return EngineDriver(self.kube, self.namespace, self.agent_namespace)
+        return EngineDriver(self.kube, self.namespace, self.agent_namespace, agent=self.agent)
 
     def with_parent(self) -> None:
         """Give the sync its `ArtifactSync`, with the definition that installations have."""
@@ -178,17 +189,74 @@ def failure_of(report: ApplyReport, name: str) -> str:
 
 
 @contextlib.contextmanager
-def driver(kubeconfig: Path, prefix: str = "engine") -> Iterator[EngineDriver]:
-    """A driver with two fresh namespaces on a cluster."""
+def driver(kubeconfig: Path, prefix: str = "engine", *, installed: Path | None = None) -> Iterator[EngineDriver]:
+    """A driver with two fresh namespaces on a cluster.
+
+    `installed`: a directory for its kubeconfig; the engine then is the installed ServiceAccount and impersonates.
+    """
     kube = connect(str(kubeconfig), user_agent="ocisync/test")
     names = [f"{prefix}-{secrets.token_hex(4)}" for _ in range(2)]
+    agent = None
     try:
         for name in names:
             body = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).encode()
             response = kube.request("POST", "/api/v1/namespaces", body=body, content_type=JSON)
             assert response.status == 201, response.body
-        yield EngineDriver(kube, names[0], names[1])
+        if installed is not None:
+            path = _install(kube, kubeconfig, names[0], names[1], installed)
+            agent = connect(str(path), user_agent="ocisync/test")
+        yield EngineDriver(kube, names[0], names[1], agent=agent)
     finally:
         for name in names:
             kube.request("DELETE", f"/api/v1/namespaces/{name}")
+        if agent is not None:
+            agent.close()
+            for binding in (AGENT_NAME, _READER, OWNER):
+                kube.request("DELETE", f"{_RBAC}/clusterrolebindings/{binding}-{names[1]}")
         kube.close()
+
+
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_READER = f"{AGENT_NAME}-reader"
+_PLURALS = {"Role": "roles", "RoleBinding": "rolebindings", "ClusterRole": "clusterroles"}
+
+
+def _install(kube: Cluster, kubeconfig: Path, namespace: str, agent_namespace: str, directory: Path) -> Path:
+    """The agent's account and rights as `ocisync install` writes them; a kubeconfig that is it."""
+    access = Access(impersonate=(f"{namespace}/{OWNER}", f"{namespace}/{LIMITED}"))
+    for item in rbac.objects(agent_namespace, access):
+        kind, metadata = item["kind"], dict(item["metadata"])
+        if kind == "ClusterRoleBinding":
+            continue  # one for each test, below: the name is the installation's
+        home = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+        plural = "serviceaccounts" if kind == "ServiceAccount" else _PLURALS[kind]
+        _put(kube, f"{'/api/v1' if kind == 'ServiceAccount' else _RBAC}{home}/{plural}/{metadata['name']}", item)
+    account: JsonObject = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": OWNER}}
+    _put(kube, f"/api/v1/namespaces/{namespace}/serviceaccounts/{OWNER}", account)
+    for binding, role, account_name, home in (
+        (AGENT_NAME, AGENT_NAME, AGENT_NAME, agent_namespace),
+        (_READER, _READER, AGENT_NAME, agent_namespace),
+        (OWNER, "cluster-admin", OWNER, namespace),
+    ):
+        body: JsonObject = {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": f"{binding}-{agent_namespace}"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": account_name, "namespace": home}],
+        }  # fmt: skip
+        _put(kube, f"{_RBAC}/clusterrolebindings/{body['metadata']['name']}", body)
+    path = f"/api/v1/namespaces/{agent_namespace}/serviceaccounts/{AGENT_NAME}/token"
+    request = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}).encode()
+    answer = kube.request("POST", path, body=request, content_type=JSON)
+    assert answer.status == 201, answer.body
+    admin = AdminCluster(kubeconfig, directory)
+    user = {"token": json.loads(answer.body)["status"]["token"]}
+    return write_kubeconfig(
+        directory / f"kubeconfig-{agent_namespace}", admin.server, admin.authority, user, agent_namespace
+    )
+
+
+def _put(kube: Cluster, path: str, body: JsonObject) -> None:
+    query = (("fieldManager", "install"), ("force", "true"))
+    response = kube.request("PATCH", path, query=query, body=json.dumps(body).encode(), content_type=APPLY_PATCH)
+    assert response.status < 300, response.body
