@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 
-OLD, NEW = 400, 150
+OLD, NEW = 300, 100
 
 
 def test_a_new_revision_and_a_correction_do_not_wait_behind_the_pass_after_a_start(
