@@ -25,11 +25,13 @@ RUN /build/tools/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-i
     && /build/tools/bin/pip --python /opt/ocisync/bin/python install --no-cache-dir --disable-pip-version-check \
        --no-compile --no-index --no-deps /build/dist/*.whl
 # The Kubernetes package has a second copy of itself for asyncio, which nothing here imports: it goes, with the
-# HTTP client that only it uses. Its thousand classes, loaded one by one when asked, stay as sources. Everything
-# else is compiled, since the root file system is read-only where it runs. Unchecked: no stat of the sources.
+# HTTP client that only it uses, and so does what only the CEL library's own command line uses. The thousand classes of
+# the Kubernetes package, loaded one by one when asked, stay as sources. Everything else is compiled, since the root
+# file system is read-only where it runs. Unchecked: no stat of the sources.
 RUN cd /opt/ocisync/lib/python3*/site-packages \
     && /build/tools/bin/pip --python /opt/ocisync/bin/python uninstall -q -y --disable-pip-version-check \
        aiohttp aiohttp-retry aiohappyeyeballs aiosignal frozenlist multidict propcache yarl \
+       typer shellingham annotated-doc prompt-toolkit wcwidth \
     && rm -rf kubernetes/aio && find . -type d -name tests -prune -exec rm -r {} + \
     && find /opt/ocisync/bin -type f ! -name ocisync -delete \
     && python3 -m compileall -q -x '/kubernetes/client/(api|models)/' --invalidation-mode unchecked-hash .

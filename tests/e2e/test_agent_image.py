@@ -121,6 +121,16 @@ def test_the_image_can_verify_keyless_signatures(image: ImageContainer) -> None:
     assert result.returncode == 0, result.stderr[-2000:]
 
 
+def test_the_image_can_evaluate_health_checks(image: ImageContainer) -> None:
+    program = (
+        "from ocisync.cluster.health_checks import compiled; from ocisync.model.spec import HealthCheck;"
+        "rule = compiled((HealthCheck('c', 'example.com', 'Widget', \"status.phase == 'Up'\", ''),));"
+        "print(rule({'apiVersion': 'example.com/v1', 'kind': 'Widget', 'metadata': {}, 'status': {'phase': 'Up'}}))"
+    )
+    result = image.run("/opt/ocisync/bin/python", "-c", program)
+    assert "CURRENT" in result.stdout, result.stderr[-2000:]
+
+
 def test_the_image_stays_small(image: ImageContainer) -> None:
     def size(path: Path) -> float:
         files = (item for item in path.rglob("*") if item.is_file() and not item.is_symlink())
