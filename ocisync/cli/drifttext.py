@@ -30,6 +30,9 @@ def lines(one: Drifted, *, with_sync: bool) -> Iterator[str]:
     if entry.get("source") == "Event":
         yield output.plain(f"{shown}  {entry.get('message')}{_times(entry)}{sync}")
         return
+    if entry.get("kind") == "Modified" and not entry.get("fields") and entry.get("message"):
+        yield output.plain(f"    {str(entry['message']).removeprefix(f'{one.object} ')}{_times(entry)}")
+        return
     what = _KINDS.get(str(entry.get("kind")), "changed {who}").replace("{who}", _who(entry))
     place = f"  [{entry['place']}]" if entry.get("place") else ""
     yield output.plain(f"{shown}  {one.object}{place}{sync}")
@@ -71,6 +74,8 @@ def _outcome(one: Drifted) -> str:
     after = f" after {took:.2f} s" if isinstance(took, int | float) else ""
     if entry.get("correctedAt"):
         return f"corrected{after}" if after else f"corrected at {entry['correctedAt']}"
+    if entry.get("followed"):
+        return "not corrected, and followed by what is told next of it"
     if entry.get("endedAt"):
         return f"over since {entry['endedAt']}, not corrected by us"
     match entry.get("action"):

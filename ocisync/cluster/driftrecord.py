@@ -39,6 +39,7 @@ _FIELDS: Final = 10
 _PATH_CHARS: Final = 200
 _NAME_CHARS: Final = 128
 _MESSAGE_CHARS: Final = 300
+_PAGE: Final = 100  # records at once; each may have 64 KiB
 _APART: Final = 3  # so many equal entries of one object stay apart
 _FOLD_WITHIN: Final = timedelta(minutes=10)
 _OPEN_ACTIONS: Final = frozenset({Action.REPORTED, Action.FAILED, Action.DELAYED})
@@ -77,9 +78,14 @@ def entry_of(report: DriftReport) -> Entry:
         "place": _cut(report.place, _PATH_CHARS),
         "correctedAt": moment(report.done_at) if report.done_at else "",
         "latencySeconds": round(report.latency_s, 3) if report.latency_s is not None else None,
-        "message": _cut(redact(report.message), _MESSAGE_CHARS) if report.action in _OPEN_ACTIONS else "",
+        "message": _cut(redact(report.message), _MESSAGE_CHARS) if _needs_words(report) else "",
     }
     return {**entry, **{key: value for key, value in optional.items() if value not in ("", 0, [], None)}}
+
+
+def _needs_words(report: DriftReport) -> bool:
+    """Whether the sentence says more than the entry: why it failed, or that it was found at the start."""
+    return report.action in _OPEN_ACTIONS or (report.kind is DriftKind.MODIFIED and not report.fields)
 
 
 def moment(at: datetime) -> str:
@@ -115,6 +121,11 @@ def fold(entries: Sequence[Entry], new: Entry) -> list[Entry]:
     last = mine[-1] if mine else None
     if last is not None and is_open(last) and is_open(new) and _same(last, new) and last["fields"] == new["fields"]:
         return out  # known, and still so
+    if new["action"] == Action.REPORTED and new["kind"] not in _OWN_END:
+        # Each report of what is not corrected says all that differs by then.
+        followed = _close(out, new, "endedAt", new["seenAt"])
+        if followed is not None:
+            followed["followed"] = True
     if len(mine) >= _APART and all(_same(entry, new) and _recent(entry, new) for entry in mine[-_APART:]):
         count, first = _count(mine[-1]) + 1, mine[-1].get("firstSeenAt") or mine[-1]["seenAt"]
         mine[-1].update({**new, "count": count, "firstSeenAt": first})
@@ -236,12 +247,18 @@ class DriftRecords:
         Raises:
             AccessDenied, Unavailable, ClusterRefused: as `read`.
         """
-        query = (("labelSelector", f"app.kubernetes.io/component={COMPONENT}"),)
-        answer = self._cluster.request("GET", self.collection, query=query)
-        found = _checked(answer, self._namespace).get("items") or ()
-        records = dict(map(self.of, found))
-        records.pop("", None)
-        return records
+        selector = ("labelSelector", f"app.kubernetes.io/component={COMPONENT}")
+        records: dict[str, tuple[Entry, ...]] = {}
+        query: list[tuple[str, str]] = [selector, ("limit", str(_PAGE))]
+        while True:
+            answer = self._cluster.request("GET", self.collection, query=query)
+            found = _checked(answer, self._namespace)
+            records.update(map(self.of, found.get("items") or ()))
+            more = str((found.get("metadata") or {}).get("continue") or "")
+            if not more:
+                records.pop("", None)
+                return records
+            query = [selector, ("limit", str(_PAGE)), ("continue", more)]
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> tuple[str, tuple[Entry, ...]]:

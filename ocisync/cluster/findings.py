@@ -77,8 +77,8 @@ def claimed(
 def away(object_id: ObjectId, rules: SyncRules, place: str, now: datetime, *, created: bool) -> DriftReport:
     """The first pass of an agent changed an object of an artifact that was applied before, whole and successfully."""
     by = Attribution("", "", "", format_rfc3339(now), TimeSource.SEEN)
-    kind, what = (DriftKind.DELETED, "deleted") if created else (DriftKind.MODIFIED, "changed")
-    text = f"{object_id} was {what} outside GitOps while no agent looked, {by.when()}; corrected"
+    kind, what = (DriftKind.DELETED, "missing") if created else (DriftKind.MODIFIED, "not as it was applied last")
+    text = f"{object_id} was {what} when the agent started, {by.when()}; corrected"
     return DriftReport(
         kind, rules.sync_id, object_id, (), by, Action.CORRECTED, text, rules.mode, place, seen_at=now, done_at=now
     )

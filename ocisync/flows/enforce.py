@@ -25,7 +25,7 @@ from ocisync.manifests.imagemap import rewrite
 from ocisync.manifests.parse import parse_tree
 from ocisync.manifests.select import under
 from ocisync.model.errors import InvalidInput
-from ocisync.model.limits import STATUS_MESSAGE_BYTES
+from ocisync.model.limits import DRIFT_RECORD_ENTRIES, STATUS_MESSAGE_BYTES
 from ocisync.model.resource import ObjectId
 from ocisync.model.spec import DriftMode, SelectorKind
 
@@ -83,8 +83,8 @@ class Enforcer:
             )  # fmt: skip
             if resumed:
                 wrote = {Action.CREATED: True, Action.CONFIGURED: False}
-                changed = {item.id: wrote[item.action] for item in report.results if item.action in wrote}
-                ports.tracker.found_changed(self._s.target.sync_id, changed)
+                changed = [(item.id, wrote[item.action]) for item in report.results if item.action in wrote]
+                ports.tracker.found_changed(self._s.target.sync_id, dict(changed[:DRIFT_RECORD_ENTRIES]))
             self._forget(prepared, plan, report)
         finally:
             ports.tracker.end_pass(self._s.target.sync_id)

@@ -39,7 +39,7 @@ def sentences(answer: Answer, now: str, desired: Any, path: Path, left: str) -> 
             said = [
                 f"Git says {wanted}{where}, but {now}" + (f", set by {who}" if who else "; who removed it is unknown")
             ]
-            return [*said, left or _mode(owner)]
+            return [*said, left or _incomplete(answer) or _mode(owner)]
         case Origin.TARGET:
             return [f"{now}: Git names no namespace; the sync's spec.target.namespace (or its own namespace) does"]
         case Origin.MEMBERSHIP:
@@ -60,6 +60,17 @@ def sentences(answer: Answer, now: str, desired: Any, path: Path, left: str) -> 
             return ["neither Git nor the object has it"]
         case _:
             return [f"{now}: set by {who or 'an apply of ours'}; whether Git says so now could not be read"]
+
+
+def _incomplete(answer: Answer) -> str:
+    """Whether the value may come from a newer artifact of which not everything is applied."""
+    owner = answer.owner
+    attempted = owner.artifact("lastAttempted") if owner else {}
+    ours = any(holder.manager == FIELD_MANAGER and holder.operation == "Apply" for holder in answer.holders)
+    if not ours or owner is None or attempted.get("digest") in {None, owner.artifact().get("digest")}:
+        return ""
+    name = attempted.get("revision") or attempted.get("digest")
+    return f"ocisync set it itself, from {name}, of which not everything is applied yet"
 
 
 def _mode(owner: Owner | None) -> str:

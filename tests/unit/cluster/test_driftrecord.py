@@ -89,7 +89,8 @@ def test_the_end_of_foreign_fields_leaves_other_drift_open() -> None:
 
 def test_what_is_known_and_still_so_is_not_said_twice() -> None:
     assert len(history(report(action=Action.REPORTED), report(action=Action.REPORTED, after_s=30))) == 1
-    assert len(history(report(action=Action.REPORTED), report(action=Action.REPORTED, new="11"))) == 2
+    found = history(report(action=Action.REPORTED), report(action=Action.REPORTED, new="11", after_s=9))
+    assert [is_open(entry) for entry in found] == [False, True] and found[0]["followed"]
 
 
 def test_a_fight_over_one_object_is_counted_and_does_not_push_out_the_others() -> None:
