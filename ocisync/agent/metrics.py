@@ -32,6 +32,7 @@ _HELP: dict[str, tuple[str, str]] = {
     "ocisync_drift_record_dropped_total": ("counter", "Entries of the drift record that could not be kept."),
     "ocisync_applied_total": ("counter", "Objects applied or deleted by passes, by action."),
     "ocisync_events_dropped_total": ("counter", "Kubernetes Events not sent: limits or errors."),
+    "ocisync_api_throttled_total": ("counter", "Requests that the API server answered with 429."),
     "ocisync_queue_depth": ("gauge", "Syncs that are due and wait for a worker."),
     "ocisync_watches": ("gauge", "Kinds that are watched."),
     "ocisync_watch_problems": ("gauge", "Watches of owned kinds that do not run."),

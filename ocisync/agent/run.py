@@ -374,6 +374,7 @@ class Agent:
 
     def _gauges(self) -> None:
         self.metrics.gauge("ocisync_queue_depth", self._queue.depth())
+        self.metrics.gauge("ocisync_api_throttled_total", self._cluster.pace.refused)
         self.metrics.gauge("ocisync_watches", len(self._watches.kinds()))
         self.metrics.gauge("ocisync_pod_watches", self._pods.count)
         self.metrics.gauge("ocisync_watch_problems", len(self._tracker.problems()))

@@ -120,6 +120,16 @@ def test_compressed_answers_are_unpacked() -> None:
         assert client(script).request("GET", "/x").body == b"ok" * 1000
 
 
+def test_after_a_429_fewer_requests_are_on_their_way_in_the_level_that_the_server_named() -> None:
+    level = b"X-Kubernetes-PF-PriorityLevel-UID: low\r\n"
+    busy = b"HTTP/1.1 429 Too Many Requests\r\n" + level + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    with scripted(busy, OK) as script:
+        cluster = client(script, [])
+        assert cluster.request("POST", "/x", body=b"{}", as_user="tenant").status == 200
+        assert cluster.pace.limits == {"low": 32}
+        assert cluster.pace.refused == 1
+
+
 def test_too_many_requests_wait_as_long_as_the_server_asks() -> None:
     busy = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
     pauses: list[float] = []
