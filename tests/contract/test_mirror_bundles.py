@@ -107,16 +107,18 @@ def by_file(capsys: pytest.CaptureFixture[str], source: str, to: str, file: Path
     assert answer["failed"] == [] and answer["refused"] == [] and answer["moved"]["manifests"], answer
 
 
-@pytest.mark.parametrize("how", [by_copy, by_file], ids=["copied", "in-a-file"])
+@pytest.mark.parametrize(("kind", "how"), [("distribution", by_copy), ("olareg", by_file)], ids=["copied", "in-a-file"])
 def test_a_bundle_that_imgpkg_copied_crosses_with_the_bundles_in_it_and_imgpkg_uses_it_there(
     bundles: Bundles,
     near: Sandbox,
-    registry: Registry,
     imgpkg: Imgpkg,
+    kind: str,
     how: Callable[..., None],
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    registry: Registry = request.getfixturevalue(kind)
     far = f"{registry.host}/far/{bundles.digest[7:19]}/{how.__name__.replace('_', '-')}"
     how(capsys, f"{bundles.copied}@{bundles.digest}", far, tmp_path / "bundle.tar")
     assert everything(far).manifests.keys() == everything(bundles.copied).manifests.keys()
@@ -149,10 +151,10 @@ def test_a_map_leads_from_the_texts_of_manifests_to_the_bundles_own_repository(
 
 
 def test_a_bundle_that_was_only_pushed_brings_the_images_of_all_its_locks(
-    bundles: Bundles, registry: Registry, imgpkg: Imgpkg, near: Sandbox, tmp_path: Path,
+    bundles: Bundles, distribution: Registry, imgpkg: Imgpkg, near: Sandbox, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    host = f"{registry.host}/far-{bundles.digest[7:19]}"
+    host = f"{distribution.host}/far-{bundles.digest[7:19]}"
     flags = ("--images", "--images-to", host, "-o", "json")
     answer = mirrored(capsys, "copy", f"{bundles.pushed}:1.0.0", f"{host}/outer", *flags)
     named = [one["destination"] for one in answer["artifacts"] if one["role"] == "Image"]
