@@ -217,13 +217,13 @@ class Tracker:
         with self._kept.lock:
             return self._kept.tasks.idle(object_id)
 
-    def health(self, sync_id: str, among: frozenset[ObjectId] | None = None) -> Rollup:
-        """The health of a sync, or of some of its objects. One counts only once seen as our last apply left it."""
+    def health(self, sync_id: str) -> Rollup:
+        """The health of a sync. An object counts only once it was seen as our last apply left it, or later."""
         states: list[tuple[ObjectId, Health]] = []
         plain = 0  # asked for in every pass, so objects of kinds without a health are only counted
         with self._kept.lock:
             for object_id, record in self._kept.table.items():
-                if record.sync_id != sync_id or (among is not None and object_id not in among):
+                if record.sync_id != sync_id:
                     continue
                 if record.health is CURRENT and not record.whole:
                     plain += 1
@@ -231,8 +231,8 @@ class Tracker:
                     states.append((object_id, self._health_of(object_id, record)))
         return rollup(states, plain=plain)
 
-    def unfinished(self, sync_id: str, ids: Iterable[ObjectId]) -> tuple[tuple[ObjectId, Health], ...]:
-        """Which of these objects are not healthy, worst first. A job that runs has not finished, healthy as it is."""
+    def unfinished(self, sync_id: str, ids: Iterable[ObjectId]) -> Rollup:
+        """The health of some objects, for what comes after them: a job that runs is healthy, and has not finished."""
         states = []
         with self._kept.lock:
             for object_id in ids:
@@ -240,7 +240,7 @@ class Tracker:
                 if record is not None and record.sync_id == sync_id:
                     state = self._health_of(object_id, record)
                     states.append((object_id, progressing(state.message) if is_running(state) else state))
-        return rollup(states).waiting
+        return rollup(states)
 
     # --- The watches' handler ---------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Course:
 
 def unhealthy(situation: Situation, ids: frozenset[ObjectId]) -> str:
     """What of these objects is not healthy yet, in words; empty if all are."""
-    rollup = situation.ports.tracker.health(situation.target.sync_id, ids)
+    rollup = situation.ports.tracker.unfinished(situation.target.sync_id, ids)
     return "" if rollup.healthy else rollup.message()
 
 

@@ -239,28 +239,34 @@ class Situation:
             raise AssertionError("settled without anything enforced")
         facts = self.facts()
         # While a wave waits for the health of the one before, that health decides, as it does at the end.
-        if enforced.problem is not None and not (enforced.gate and facts.health.healthy is False):
+        before = self.ports.tracker.unfinished(self.target.sync_id, enforced.gate)
+        waits = facts.health.healthy is False or not before.healthy
+        if enforced.problem is not None and not (enforced.gate and waits):
             return replace(enforced.problem, facts=facts)
-        if facts.health.healthy:
+        if not waits:
             memory.unhealthy_since = memory.failed_since = None
             self._keep_good(enforced.facts.digest)
             name = enforced.facts.revision or enforced.facts.digest
             return Done(f"applied {name}: {facts.health.message}", facts)
-        now = self.ports.clock.monotonic()
+        return self._unhealthy(facts, before.message() if facts.health.healthy else facts.health.message)
+
+    def _unhealthy(self, facts: Facts, message: str) -> Outcome:
+        """Not healthy yet, surely failed, or out of time."""
+        memory, now = self.memory, self.ports.clock.monotonic()
         memory.unhealthy_since = now if memory.unhealthy_since is None else memory.unhealthy_since
         left = self.spec.wait_timeout_s - (now - memory.unhealthy_since)
         if left <= 0:
-            timeout = f"not healthy after {self.spec.wait_timeout_s:.0f} s: {facts.health.message}"
+            timeout = f"not healthy after {self.spec.wait_timeout_s:.0f} s: {message}"
             return Failed(Reason.HEALTH_TIMEOUT, timeout, facts, self.spec.retry_interval_s)
         if facts.health.failed:
             memory.failed_since = now if memory.failed_since is None else memory.failed_since
             doubt_s = FAILED_SURELY_S - (now - memory.failed_since)
             if doubt_s <= 0:
-                return Failed(Reason.HEALTH_FAILED, facts.health.message, facts, self.spec.retry_interval_s)
-            return Waiting(Reason.PROGRESSING, facts.health.message, min(left, doubt_s), facts)
+                return Failed(Reason.HEALTH_FAILED, message, facts, self.spec.retry_interval_s)
+            return Waiting(Reason.PROGRESSING, message, min(left, doubt_s), facts)
         memory.failed_since = None
         pods_s = self.ports.pods.due_s(self.target.sync_id)
-        return Waiting(Reason.PROGRESSING, facts.health.message, left if pods_s is None else min(left, pods_s), facts)
+        return Waiting(Reason.PROGRESSING, message, left if pods_s is None else min(left, pods_s), facts)
 
     def _keep_good(self, digest: str) -> None:
         """The first time that an artifact is healthy, its content is kept to return to."""

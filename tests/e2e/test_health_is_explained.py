@@ -109,6 +109,30 @@ def test_a_custom_resource_is_as_healthy_as_the_checks_of_its_sync_say(
     tenant.wait_ready()
 
 
+def migration(name: str, fate: str = "") -> dict[str, Any]:
+    """A Job; without a fate its pod ends well at once."""
+    container = {"name": "main", "image": "registry.example/migrate:1"}
+    template: dict[str, Any] = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    if fate:
+        template["metadata"] = {"annotations": {"tests.ocisync.dev/fate": fate}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"template": template}}
+
+
+def test_a_wave_waits_for_the_end_of_a_job_and_no_longer_than_the_time_out(
+    shared_agent: AgentProcess, tenant: Tenant
+) -> None:
+    second = {**config_map("app", a="1"), "metadata": {"name": "app", "annotations": {"ocisync.dev/wave": "1"}}}
+    tenant.push({"all.yaml": [migration("first", "Pending"), second]})
+    tenant.write_sync(wait={"timeout": "4s"})
+    found = tenant.wait_condition("Ready", "False", "HealthCheckTimedOut", timeout_s=40)
+    assert "0 of 1 pods of the job succeeded" in found["message"]
+    maps = tenant.cluster.api("GET", place("ConfigMap", tenant.namespace))["items"]
+    assert "app" not in {item["metadata"]["name"] for item in maps}
+    good = tenant.push({"all.yaml": [migration("second"), second]})
+    tenant.wait_ready(good.descriptor.digest)
+    assert tenant.value("app", "a") == "1"
+
+
 def test_a_new_sync_is_not_current_before_an_agent_saw_it(tenant: Tenant) -> None:
     tenant.write_sync()
     live = tenant.cluster.api("GET", place("ArtifactSync", tenant.namespace, tenant.name))
