@@ -26,7 +26,7 @@ from ocisync.cluster.outcome import classify
 from ocisync.cluster.ownership import is_member
 from ocisync.cluster.parent import Parent, recorded
 from ocisync.cluster.plan import Kept, Plan, candidates, make_plan
-from ocisync.cluster.prune import Pruner
+from ocisync.cluster.prune import STILL_NEEDED, Pruner
 from ocisync.cluster.renewal import Renewal
 from ocisync.cluster.standing import standing
 from ocisync.kit.pool import map_bounded
@@ -92,8 +92,8 @@ class ApplyReport:
 
     @property
     def failures(self) -> tuple[ObjectResult, ...]:
-        """Results with a failure, deletions that wait for a finalizer left out."""
-        return tuple(item for item in self.results if item.failure and item.action is not Action.DELETED)
+        """Results with a failure; deletions that wait for a finalizer, or for such deletions, left out."""
+        return tuple(item for item in self.results if _is_trouble(item))
 
     @property
     def counts(self) -> Mapping[Action, int]:
@@ -268,7 +268,8 @@ class Engine:
         if plan.prunes and all_applied:
             if on_deleting is not None:
                 on_deleting(tuple(one.id for one in plan.prunes))
-            deleted = self._pruner(target).delete(plan.prunes, store.entries, frozenset(uids.values()))
+            pruner = self._pruner(target)
+            deleted = pruner.delete(plan.prunes, store.entries, frozenset(uids.values()), plan.ending_options)
             results = (*results, *deleted)
             gone += [item.id for item in deleted if item.succeeded]
         pending = [item.id for item in results if item.action is Action.DELETED and not item.succeeded]
@@ -336,14 +337,14 @@ class Engine:
             results = tuple(map_bounded(pruner.release, plan.prunes, workers=self._workers))
             done = [item.id for item in results if item.succeeded] + list(plan.ending)
         else:
-            results = pruner.delete(plan.prunes, inventory, frozenset())
+            results = pruner.delete(plan.prunes, inventory, frozenset(), plan.ending_options)
             done = [item.id for item in results if item.succeeded]
         pending = tuple(item.id for item in results if item.action is Action.DELETED and not item.succeeded)
         # What could not be looked at (an aggregated API that is down) is neither gone nor free: it is waited for.
         unseen = tuple(kept.id for kept in plan.kept if kept.reason == "Unreadable")
         ending = unseen if orphan else (*plan.ending, *pending, *unseen)
         store.remove([*plan.forgets, *done])
-        failures = any(item.failure and item.action is not Action.DELETED for item in results)
+        failures = any(_is_trouble(item) for item in results)
         if not ending and not failures:
             store.destroy()
         return ApplyReport(results, not failures, plan.hash, kept=plan.kept, ending=ending, owned=len(store.entries))
@@ -464,6 +465,11 @@ def _known(entries: Mapping[ObjectId, Entry], plan: Plan) -> dict[ObjectId, Know
     """Objects whose apply may use force: written ahead is not enough, their uid must be known."""
     recreate = {loss.id for loss in plan.recreations}
     return {id_: Known(entry.uid, id_ in recreate) for id_, entry in entries.items() if entry.uid}
+
+
+def _is_trouble(item: ObjectResult) -> bool:
+    failure = item.failure
+    return failure is not None and item.action is not Action.DELETED and failure.reason != STILL_NEEDED
 
 
 def _rejection(item: Rejected) -> ObjectResult:

@@ -248,6 +248,16 @@ def parse_options(annotations: Mapping[str, str]) -> ObjectOptions:
     )
 
 
+def options_of(live: Mapping[str, Any]) -> ObjectOptions:
+    """What the annotations of a live object ask for; those that cannot be read ask for nothing."""
+    metadata = live.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    try:
+        return parse_options(annotations or {})
+    except (ValueError, TypeError, AttributeError):
+        return _DEFAULT_OPTIONS
+
+
 def _desired(obj: ManifestObject, target: Target, *, namespaced: bool) -> Desired | Rejected:
     metadata = obj.body.get("metadata") or {}
     namespace = (obj.id.namespace or target.namespace or target.sync_namespace) if namespaced else ""
@@ -266,13 +276,7 @@ def _desired(obj: ManifestObject, target: Target, *, namespaced: bool) -> Desire
 
 def _rejected(obj: ManifestObject, id_: ObjectId, failure: ApiFailure) -> Rejected:
     """What can be read of it still says what has to wait for it."""
-    metadata = obj.body.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
-    try:
-        options = parse_options(annotations or {})
-    except (ValueError, TypeError, AttributeError):
-        options = _DEFAULT_OPTIONS
-    return Rejected(id_, obj.place, failure, options, defined_kind(obj.body))
+    return Rejected(id_, obj.place, failure, options_of(obj.body), defined_kind(obj.body))
 
 
 def defined_kind(body: Mapping[str, Any]) -> tuple[str, str] | None:

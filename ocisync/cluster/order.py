@@ -94,7 +94,7 @@ def deletion_batches(
 def still_needed(
     id_: ObjectId, staying: Iterable[ObjectId], options: Mapping[ObjectId, ObjectOptions]
 ) -> ObjectId | None:
-    """An object that stays for now and asked to outlive nothing of what it needs: `id_` has to wait for its end."""
+    """Which of the objects that have not gone yet needs `id_`, by `depends-on` or as one of a later wave; or None."""
     wave = options[id_].wave if id_ in options else 0
     for other in sorted(staying):
         if other == id_:

@@ -7,12 +7,12 @@ our Apply entry, no other owner's label, and the uid we applied. Whatever is in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ocisync.cluster.guard import Guard, Loss, hold, plan_hash
 from ocisync.cluster.inventory import Entry, EntryState
-from ocisync.cluster.normalise import Desired, Prepared
+from ocisync.cluster.normalise import Desired, ObjectOptions, Prepared, options_of
 from ocisync.cluster.ownership import applied_by_us, part_of
 from ocisync.model.resource import JsonObject, ObjectId, annotations_of
 from ocisync.model.spec import PROTECT, PRUNE
@@ -47,12 +47,13 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """One deletion, with the version it was judged at."""
+    """One deletion, with the version it was judged at, and what its annotations say of order."""
 
     id: ObjectId
     uid: str
     resource_version: str
     confirm: bool = False
+    options: ObjectOptions = field(default_factory=ObjectOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Plan:
     hash: str
     held: str = ""
     deferred: bool = False
+    ending_options: Mapping[ObjectId, ObjectOptions] = field(default_factory=dict)
 
     @property
     def prune_held(self) -> tuple[Kept, ...]:
@@ -165,6 +167,7 @@ def make_plan(
     forgets: list[ObjectId] = []
     kept: list[Kept] = []
     ending: list[ObjectId] = []
+    ending_options: dict[ObjectId, ObjectOptions] = {}
     for item in observed:
         if sync_uid and _uid(item.live) == sync_uid:
             # Its end would be the end of all that it owns; and while it ends, it must not wait for itself.
@@ -175,6 +178,7 @@ def make_plan(
             forgets.append(item.entry.id)
         elif fate is Fate.ENDING:
             ending.append(item.entry.id)
+            ending_options[item.entry.id] = options_of(item.live or {})
         elif why is not None:
             kept.append(why)
         elif not prune:
@@ -197,6 +201,7 @@ def make_plan(
         hash=hash_,
         held="" if approved == hash_ else held,
         deferred=bool(prunes) and not prepared.complete,
+        ending_options=ending_options,
     )
 
 
@@ -219,4 +224,5 @@ def prune_of(id_: ObjectId, live: JsonObject) -> Prune:
     """The deletion of a live object at the version it was read."""
     metadata = live.get("metadata") or {}
     confirm = annotations_of(live).get(PROTECT) == "confirm"
-    return Prune(id_, str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or ""), confirm)
+    version = str(metadata.get("resourceVersion") or "")
+    return Prune(id_, str(metadata.get("uid") or ""), version, confirm, options_of(live))

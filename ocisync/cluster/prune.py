@@ -14,8 +14,8 @@ from ocisync.cluster.client import JSON, JSON_PATCH, PARTIAL_METADATA, PARTIAL_M
 from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.cluster.fields import parse_managed_fields
 from ocisync.cluster.inventory import Entry
-from ocisync.cluster.normalise import Target, defined_kind
-from ocisync.cluster.order import deletion_batches
+from ocisync.cluster.normalise import ObjectOptions, Target, defined_kind
+from ocisync.cluster.order import deletion_batches, still_needed
 from ocisync.cluster.outcome import ApiFailure, ErrorClass, classify, failed, unreachable
 from ocisync.cluster.ownership import is_member
 from ocisync.cluster.plan import Fate, Observed, Prune, judge, prune_of
@@ -25,6 +25,7 @@ from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.resource import JsonObject, ObjectId, annotations_of
 from ocisync.model.spec import PART_OF_LABEL, PRUNE
 
+STILL_NEEDED = "StillNeeded"  # why an object is not deleted yet
 _ROUNDS = 5  # a Deployment's version moves while it rolls: judge again that often
 _PAGE = 250
 _SHOWN = 5
@@ -57,18 +58,34 @@ class Pruner:
         return tuple(map_bounded(lambda entry: self._observe(entry, contents=contents), entries, workers=self._workers))
 
     def delete(
-        self, prunes: Iterable[Prune], entries: Mapping[ObjectId, Entry], applied_uids: frozenset[str]
+        self,
+        prunes: Iterable[Prune],
+        entries: Mapping[ObjectId, Entry],
+        applied_uids: frozenset[str],
+        ending: Mapping[ObjectId, ObjectOptions] | None = None,
     ) -> tuple[ObjectResult, ...]:
         """Delete, the last applied first. Never raises for what the server says.
 
-        A deleted object that a finalizer still holds has the failure `Terminating` beside the action `deleted`.
+        A deleted object that a finalizer still holds has the failure `Terminating` beside the action `deleted`. What
+        such an object needs, or one whose deletion failed, is not deleted before it has gone: an operator outlives its
+        resources. `ending`: objects that were deleted before and have not gone.
         """
         by_id = {prune.id: prune for prune in prunes}
+        options = {**(ending or {}), **{id_: prune.options for id_, prune in by_id.items()}}
+        staying = set(ending or ())
         results: list[ObjectResult] = []
-        for batch in deletion_batches(by_id):
-            results += map_bounded(
-                lambda id_: self._delete(by_id[id_], entries.get(id_), applied_uids), batch, workers=self._workers
-            )
+
+        def one(id_: ObjectId) -> ObjectResult:
+            other = still_needed(id_, staying, options) if staying else None
+            if other is not None:
+                text = f"not deleted yet: {other}, which needs it, has not gone"
+                return ObjectResult(id_, Action.SKIPPED, failure=failed(ErrorClass.WAITING, STILL_NEEDED, text))
+            return self._delete(by_id[id_], entries.get(id_), applied_uids)
+
+        for batch in deletion_batches(by_id, options):
+            done = tuple(map_bounded(one, batch, workers=self._workers))
+            staying.update(item.id for item in done if not item.succeeded)
+            results += done
         return tuple(results)
 
     def release(self, prune: Prune) -> ObjectResult:
