@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from ocisync.cluster.changes import Verb
 from ocisync.cluster.guard import Guard
 from ocisync.model.resource import JsonObject
+from ocisync.model.spec import IgnoreRule
 from tests.support.engine import EngineDriver
-from tests.support.previews import fields_of, look, previewed_sync, reported
+from tests.support.previews import NoDryRuns, fields_of, look, previewed_sync, reported
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -160,6 +162,38 @@ def test_annotations_that_hand_an_object_over_to_others_are_previewed_as_skipped
     looked, report = previewed_sync(engine, absent, present, ignored)
     assert looked.verbs == {"absent": "create", "present": "skip", "ignored": "skip"}
     assert looked.announced == reported(report)
+
+
+def test_an_object_handed_over_by_another_sync_is_previewed_as_taken_over(engine: EngineDriver) -> None:
+    other = engine.other()
+    other.sync(other.config_map("a", key="one"))
+    wanted = engine.config_map("a", key="two")
+    wanted["metadata"]["annotations"] = {"ocisync.dev/adopt": other.target.sync_id}
+    looked, report = previewed_sync(engine, wanted)
+    assert looked.of("a").verb is Verb.ADOPT and fields_of(looked.of("a"))["/data/key"] == ("one", "two")
+    assert looked.announced == reported(report)
+    assert not look(engine, wanted).preview.differs
+
+
+def test_fields_that_are_left_to_others_are_no_change(engine: EngineDriver) -> None:
+    rule = IgnoreRule("", "ConfigMap", "", "", ("/data/theirs",))
+    engine.target = replace(engine.target, ignore=(rule,))
+    wanted = engine.config_map("a", ours="1", theirs="1")
+    engine.sync(wanted)
+    engine.write_as("controller", "ConfigMap", "a", {"data": {"theirs": "9"}})
+    looked, report = previewed_sync(engine, engine.config_map("a", ours="2", theirs="1"))
+    assert fields_of(looked.of("a")) == {"/data/ours": ("1", "2")}
+    assert looked.announced == reported(report)
+    assert not look(engine, engine.config_map("a", ours="2", theirs="1")).preview.differs
+    assert engine.must("ConfigMap", "a")["data"] == {"ours": "2", "theirs": "9"}
+
+
+def test_where_dry_runs_are_refused_the_plan_says_so_and_goes_by_what_exists(engine: EngineDriver) -> None:
+    engine.sync(engine.config_map("there", key="one"), engine.config_map("same"))
+    wanted = [engine.config_map("there", key="two"), engine.config_map("same"), engine.config_map("new")]
+    looked = look(engine, *wanted, through=NoDryRuns)
+    assert looked.verbs == {"there": "configure", "same": "unchanged", "new": "create"}
+    assert {looked.of(name).reason for name in ("there", "new")} == {"NoDryRun"}
 
 
 def secret(name: str, **data: str) -> JsonObject:

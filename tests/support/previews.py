@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,9 +76,26 @@ class Looked:
         return found
 
 
-def look(engine: EngineDriver, *objects: JsonObject, digest: str = "sha256:one", **settings: Any) -> Looked:
+class NoDryRuns(Witness):
+    """A server with an admission webhook that has side effects: it refuses every dry run."""
+
+    def request(self, method: str, path: str, **more: Any) -> Response:
+        if method == "PATCH":
+            message = 'admission webhook "old.example" does not support dry run'
+            body = json.dumps({"kind": "Status", "reason": "BadRequest", "message": message}).encode()
+            return Response(400, {}, body)
+        return super().request(method, path, **more)
+
+
+def look(
+    engine: EngineDriver,
+    *objects: JsonObject,
+    digest: str = "sha256:one",
+    through: type[Witness] = Witness,
+    **settings: Any,
+) -> Looked:
     """Preview a pass over these objects; nothing is written."""
-    door = Witness(engine.kube)
+    door = through(engine.kube)
     made = Engine(
         door, engine.discovery, agent_namespace=engine.agent_namespace, holder="test", version="0.0.1", stop=engine.stop
     )
