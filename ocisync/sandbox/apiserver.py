@@ -18,6 +18,7 @@ Kubernetes rest on the real server only.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -147,7 +148,9 @@ class ApiServer:
             "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "sandbox"}}],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        whole = path.with_name(f".{path.name}.{os.getpid()}")
+        whole.write_text(json.dumps(config, indent=2) + "\n")
+        whole.replace(path)  # whoever waits for the file never reads half of it
         return path
 
     def __enter__(self) -> ApiServer:
