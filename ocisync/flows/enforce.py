@@ -132,7 +132,7 @@ class Enforcer:
             raise self._s.remember(facts.digest, Stalled(Reason.BAD_ARTIFACT, message, known))
         if self._s.memory.enforced is None:
             self._s.rules("")
-        objects = rewrite(objects, self._s.spec.images).objects
+        objects = rewrite(objects, self._s.spec.images, content.fetched.files).objects
         prepared = self._s.ports.engine.prepare(objects, self._s.target)
         # What the artifact adopts is for the engine to judge, by the label that the object has.
         wanted = [one.id for one in prepared.desired if not one.options.adopt]

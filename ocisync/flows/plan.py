@@ -104,7 +104,7 @@ def objects_of(side: Side, scope: Scope) -> tuple[tuple[ManifestObject, ...], tu
     objects = under(parse_tree(side.files), scope.path)
     if scope.path and not objects:
         raise NotFound(f"{side.name} has no manifests below {scope.path!r}")
-    rewritten = rewrite(objects, scope.images)
+    rewritten = rewrite(objects, scope.images, side.files)
     return rewritten.objects, rewritten.notes
 
 

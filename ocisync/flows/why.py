@@ -155,7 +155,7 @@ def source_of(known: Known) -> Source | None:
         namespace = (raw.id.namespace or default) if wanted.namespace else ""
         if replace(raw.id, namespace=namespace) != wanted:
             continue
-        moved = rewrite((raw,), spec.images).objects[0] if spec else raw
+        moved = rewrite((raw,), spec.images, content.files).objects[0] if spec else raw
         desired = normalise(moved.body, sync_id=owner.sync_id, namespace=namespace)
         file = next(file for file in files if file.path == raw.file)
         return Source(raw, moved.body, desired, file)

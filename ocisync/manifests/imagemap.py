@@ -4,18 +4,24 @@ The artifact stays what was signed. Its objects are rewritten after it was judge
 of them: what is planned, applied, watched and healed is the rewritten object. Looked at are the image fields of pod
 templates, whatever the kind, and the fields that the map's paths lead to. Everything else of an object stays; objects
 that nothing changes in are passed on as they are.
+
+An image that the map moves, and whose text stands in the artifact's own lock (see `manifests.lock`), gets the lock's
+digest: a mirror has what was locked, and not what a tag led to at some time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ocisync.kit.yamlio import Path
 from ocisync.manifests.images import path_values, pod_images
+from ocisync.manifests.lock import digests, lock_of, locked_images
+from ocisync.model.errors import Finding
 from ocisync.model.image import ImageMap, ImagePath
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId
+from ocisync.model.tree import TreeFile
 from ocisync.model.values import dataclass
 
 _NO_STRING = "leads to no text in"
@@ -41,13 +47,22 @@ class Rewritten:
     notes: tuple[str, ...] = ()
 
 
-def rewrite(objects: Sequence[ManifestObject], images: ImageMap) -> Rewritten:
-    """Give images the names of the map. Neither the objects nor anything in them is changed in place."""
+def rewrite(objects: Sequence[ManifestObject], images: ImageMap, files: Iterable[TreeFile] = ()) -> Rewritten:
+    """Give images the names of the map. Neither the objects nor anything in them is changed in place.
+
+    Args:
+        objects: of the artifact.
+        images: the map.
+        files: of the artifact, for the lock among them.
+    """
     if not images:
         return Rewritten(tuple(objects))
     out: list[ManifestObject] = []
     changes: list[ImageChange] = []
-    notes: list[str] = []
+    problems: list[Finding] = []
+    lock = lock_of(files)
+    locked = digests(locked_images(lock, problems)) if lock is not None else {}
+    notes = [str(problem) for problem in problems]
     used: set[ImagePath] = set()
     for obj in objects:
         wanted: dict[Path, str] = {}
@@ -56,6 +71,8 @@ def rewrite(objects: Sequence[ManifestObject], images: ImageMap) -> Rewritten:
                 used.add(rule)
             if isinstance(value, str):
                 new = images.moved(value)
+                if new != value and value in locked and "@" not in value:
+                    new = f"{new}@{locked[value]}"
                 if new != value and path not in wanted:
                     wanted[path] = new
                     changes.append(ImageChange(obj.id, obj.place, path, value, new))

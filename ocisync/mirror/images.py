@@ -9,23 +9,23 @@ its tag leads to now. A bundle that imgpkg has copied keeps its images in its ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ocisync.flows.fetch import look
 from ocisync.kit import yamlio
 from ocisync.kit.strictjson import Malformed, parse_json_object
 from ocisync.manifests.images import find_images
+from ocisync.manifests.lock import digest_reference, lock_of, locked_images
 from ocisync.mirror.closure import Beside, Item, NamedImage, Role, Selected
 from ocisync.mirror.stores import Stores
 from ocisync.model.errors import Finding, InvalidInput, NotFound, Refused, UsageError
-from ocisync.model.image import ImagePath, parse_image
+from ocisync.model.image import LOCK, ImagePath, parse_image
 from ocisync.model.limits import CONFIG_BYTES
 from ocisync.model.ref import LayoutReference, Place, Reference, parse_place
 from ocisync.model.spec import SelectorKind
 from ocisync.model.tree import TreeFile
 from ocisync.model.values import dataclass
 from ocisync.oci.store import Store
-from ocisync.pack.imageslock import BUNDLE_LABELS, KBLD_ID, LOCK
+from ocisync.pack.imageslock import BUNDLE_LABELS
 
 LOCATIONS_SUFFIX = "image-locations.imgpkg"
 _LOCATIONS = "image-locations.yml"
@@ -62,7 +62,7 @@ def find_named(store: Store, item: Item, what: str, paths: Sequence[ImagePath]) 
     except Refused as error:
         # An image, a chart, … may be selected, too; it names no others.
         return Names(notes=(f"{what} holds no manifests, so no images are looked for in it: {error.message}",))
-    lock = next((file for file in files if file.path == LOCK), None)
+    lock = lock_of(files)
     wrong: list[Finding] = []
     locked = locked_images(lock, wrong) if lock is not None else {}
     named, findings = _in_manifests(files, paths, locked)
@@ -102,38 +102,6 @@ def _wanted(text: str, locked: Mapping[str, Reference]) -> Wanted:
     if name.digest or known is None:
         return Wanted(name, name)
     return Wanted(Reference(name.host, name.path, name.tag, known.digest), known)
-
-
-def locked_images(lock: TreeFile, findings: list[Finding]) -> dict[str, Reference]:
-    """The images of an ImagesLock by the text that they stand for; what is wrong with it is added to the findings.
-
-    An entry without kbld's annotation stands for itself.
-    """
-    named: dict[str, Reference] = {}
-    for document in yamlio.parse_documents(lock.data, lock.path):
-        value = document.value
-        if not isinstance(value, dict) or value.get("kind") != "ImagesLock":
-            findings.append(Finding(lock.path, document.line, 0, "this is no ImagesLock"))
-            continue
-        entries = value.get("images") or []
-        for entry in entries if isinstance(entries, list) else [entries]:
-            reference = _locked(entry)
-            if reference is None:
-                findings.append(Finding(lock.path, document.line, 0, "an image of the lock is no reference by digest"))
-                continue
-            annotations = entry.get("annotations")
-            text = annotations.get(KBLD_ID) if isinstance(annotations, dict) else None
-            named[text if isinstance(text, str) and text else str(reference)] = reference
-    return named
-
-
-def _locked(entry: Any) -> Reference | None:
-    text = entry.get("image") if isinstance(entry, dict) else None
-    try:
-        found = parse_image(text) if isinstance(text, str) else None
-    except UsageError:
-        return None
-    return found if found is not None and found.digest else None
 
 
 def _merged(named: Mapping[Wanted, None]) -> list[Wanted]:
@@ -185,7 +153,7 @@ def _flags(file: TreeFile) -> dict[str, bool]:
     images = value.get("images") or []
     flags: dict[str, bool] = {}
     for entry in images if isinstance(images, list) else ():
-        reference = _locked(entry)
+        reference = digest_reference(entry)
         if reference is not None and isinstance(entry.get("isBundle"), bool):
             flags[reference.digest] = entry["isBundle"]
     return flags

@@ -364,6 +364,8 @@ class _Collector:
         self._options.step(f"looking for images in {selected}")
         store = self._stores.at(selected.place)
         names = find_named(store, found.items[selected.digest], str(selected), self._options.image_paths)
+        if len(names.images) > CLOSURE_IMAGES:  # before each of them is asked for
+            raise Refused(f"{selected} names {len(names.images)} images, more than {CLOSURE_IMAGES}", reason="TooLarge")
         beside, note = locations_of(store, selected.digest, found.beside)
         self._notes += [*names.notes, *([note] if note and names.images else [])]
         moves, first = self._options.images_from, beside is not None

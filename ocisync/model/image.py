@@ -21,6 +21,9 @@ _PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?\Z")
 _BEHIND = re.compile(r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@[A-Za-z0-9.+_-]+:[0-9A-Fa-f]{32,})?\Z")
 _LIBRARY = "library"
+# An artifact's own record of which image a text means: imgpkg's ImagesLock, with kbld's annotation.
+LOCK = ".imgpkg/images.yml"
+KBLD_ID = "kbld.carvel.dev/id"
 
 
 def parse_image(text: str) -> Reference:

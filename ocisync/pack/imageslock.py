@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from ocisync.kit import yamlio
 from ocisync.model.errors import Finding, InvalidInput
+from ocisync.model.image import KBLD_ID, LOCK
 from ocisync.model.tree import TreeFile
 
 FOLDER = ".imgpkg"
-LOCK = f"{FOLDER}/images.yml"
 IGNORE = ".sourceignore"
 BUNDLE_LABELS = {"dev.carvel.imgpkg.bundle": "true"}
-KBLD_ID = "kbld.carvel.dev/id"
 _IGNORED = f"{FOLDER}/"
 
 

@@ -126,6 +126,17 @@ def test_images_of_custom_resources_are_rewritten_where_a_path_leads(
         tenant.cluster.kubectl("delete", "crd", f"engines.{group}", "--wait=false")
 
 
+def test_a_tag_that_the_artifacts_lock_pins_is_moved_with_its_digest(
+    shared_agent: AgentProcess, tenant: Tenant
+) -> None:
+    entry = {"image": f"index.docker.io/library/nginx@{D}", "annotations": {"kbld.carvel.dev/id": "nginx:1.27"}}
+    lock = {"apiVersion": "imgpkg.carvel.dev/v1alpha1", "kind": "ImagesLock", "images": [entry]}
+    tenant.push({"web.yaml": deployment("web", image="nginx:1.27"), ".imgpkg/images.yml": lock})
+    tenant.write_sync(images=[{"from": "docker.io/library/nginx", "to": "mirror.site.local/bundle"}])
+    tenant.wait_ready()
+    assert image_of(tenant, "deployment", "web") == f"mirror.site.local/bundle:1.27@{D}"
+
+
 def test_a_map_that_means_something_else_to_a_runtime_is_told_by_name(
     shared_agent: AgentProcess, tenant: Tenant
 ) -> None:

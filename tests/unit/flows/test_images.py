@@ -11,10 +11,10 @@ import pytest
 from ocisync.flows.images import PinnedImage, PinOptions, pin_images
 from ocisync.model.descriptor import OCI_INDEX, Descriptor
 from ocisync.model.errors import AccessDenied, InvalidInput, OcisyncError, Unavailable
-from ocisync.model.image import parse_image_path
+from ocisync.model.image import LOCK, parse_image_path
 from ocisync.model.ref import Reference
 from ocisync.oci.store import Store
-from ocisync.pack.imageslock import IGNORE, LOCK
+from ocisync.pack.imageslock import IGNORE
 from tests.support.artifacts import tree_of
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64

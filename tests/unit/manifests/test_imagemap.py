@@ -10,6 +10,7 @@ import pytest
 from ocisync.manifests.imagemap import rewrite
 from ocisync.model.image import ImageMap, parse_image_map
 from ocisync.model.resource import JsonObject, ManifestObject, gvk_of, id_of
+from ocisync.model.tree import TreeFile
 
 POD = {
     "initContainers": [{"name": "i", "image": "init:1"}],
@@ -94,3 +95,24 @@ def test_objects_without_images_are_passed_on_as_they_are() -> None:
     found = rewrite(objs, images())
     assert all(one is two for one, two in zip(found.objects, objs, strict=True))
     assert rewrite(objs, ImageMap()).objects == objs
+
+
+LOCK = """apiVersion: imgpkg.carvel.dev/v1alpha1
+kind: ImagesLock
+images:
+- {image: "index.docker.io/library/a@sha256:%(d)s", annotations: {kbld.carvel.dev/id: "a:1"}}
+- {image: "ghcr.io/left/alone@sha256:%(d)s", annotations: {kbld.carvel.dev/id: "ghcr.io/left/alone:1"}}
+"""
+
+
+def test_what_the_artifacts_lock_pins_is_moved_with_its_digest() -> None:
+    digest = "d" * 64
+    lock = TreeFile(".imgpkg/images.yml", (LOCK % {"d": digest}).encode())
+    found = rewrite([made("v1", "Pod", spec=POD)], images(), [lock])
+    new = {one.old: one.new for one in found.changes}
+    assert new["a:1"] == f"{HERE}/a:1@sha256:{digest}"
+    assert new["init:1"] == f"{HERE}/init:1"
+    assert found.objects[0].body["spec"]["containers"][2]["image"] == "ghcr.io/left/alone:1"  # no entry is about it
+    broken = rewrite([made("v1", "Pod", spec=POD)], images(), [TreeFile(".imgpkg/images.yml", b"kind: [")])
+    assert [one.new for one in broken.changes][1] == f"{HERE}/a:1"
+    assert broken.notes

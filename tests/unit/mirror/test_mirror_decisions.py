@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocisync.manifests.lock import locked_images
 from ocisync.mirror.beside import union
 from ocisync.mirror.closure import Named, Role, read_item
-from ocisync.mirror.images import locked_images, moved
+from ocisync.mirror.images import moved
 from ocisync.mirror.plan import TagAction, decide_tag
 from ocisync.mirror.routing import artifact_routes, image_name, images_prefix, place_below
 from ocisync.mirror.select import Selection, names_of

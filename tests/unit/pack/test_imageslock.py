@@ -9,9 +9,10 @@ import pytest
 from ocisync.kit.yamlio import parse_documents
 from ocisync.manifests.parse import is_manifest
 from ocisync.model.errors import InvalidInput
+from ocisync.model.image import LOCK
 from ocisync.model.tree import TreeFile
 from ocisync.pack.artifact import build
-from ocisync.pack.imageslock import BUNDLE_LABELS, IGNORE, LOCK, LockedImage, images_lock, with_lock
+from ocisync.pack.imageslock import BUNDLE_LABELS, IGNORE, LockedImage, images_lock, with_lock
 from tests.support.artifacts import tree_of
 
 WEB = LockedImage("r.example/web@sha256:" + "a" * 64, "r.example/web:1@sha256:" + "a" * 64)
