@@ -7,7 +7,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 
-from tests.fuzz.targets import Target
+from tests.fuzz.kinds import Target
 
 _VARIABLE = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|sha256:\S+|https?://\S+|\[[^\]]*\]")
 _DEFECTS_COUNT = 20

@@ -10,8 +10,7 @@ import base64
 import functools
 import json
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from ocisync.flows.trust import load_policies
 from ocisync.kit.strictjson import Malformed
 from ocisync.kit.yamlio import parse_documents
-from ocisync.model.errors import InvalidInput, OcisyncError
+from ocisync.model.errors import InvalidInput
 from ocisync.model.evidence import Evidence, RawSignature, SignatureFormat
 from ocisync.model.spec import SelectorKind
 from ocisync.policy.evaluate import Subject, judge
@@ -31,33 +30,12 @@ from ocisync.signing.keys import Signer, load_private, load_public
 from ocisync.signing.roots import load_root
 from ocisync.signing.statement import attestation, parse_statement, statement
 from tests.fuzz import mutate
+from tests.fuzz.kinds import Defect, Source, Target, refusal, signer
+from tests.fuzz.mirrortargets import MIRROR_TARGETS
 from tests.support import goldensigstore as golden
 from tests.support.trust import DIGEST, NOW, REPOSITORY, claims, policy
 
 KEYLESS = ("ocisync-github", "ocisync-gitlab", "cosign-person", "cosign-first-entry", "version1-timestamped")
-Source = random.Random
-
-
-class Defect(AssertionError):
-    """A reader believed something that nobody signed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One parser, or one family of them.
-
-    Attributes:
-        share: how many of a hundred cases.
-        make: the bytes of a case.
-        read: reads them; the answer says how it went (the kind of refusal, or `read`).
-        kept: whether cases may be kept in the corpus; private keys are not.
-    """
-
-    name: str
-    share: int
-    make: Callable[[Source], bytes]
-    read: Callable[[bytes], str]
-    kept: bool = True
 
 
 # Fixed material -----------------------------------------------------------------------------------------------------
@@ -69,12 +47,6 @@ def _pem(key: Any, *, password: bytes = b"") -> bytes:
         hidden = serialization.BestAvailableEncryption(password)
     written: bytes = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden)
     return written
-
-
-@functools.cache
-def signer() -> Signer:
-    """A key that is the same in every run."""
-    return load_private(_pem(ec.derive_private_key(20_261_123, ec.SECP256R1())))
 
 
 @functools.cache
@@ -178,13 +150,6 @@ def _policies() -> tuple[dict[str, Any], ...]:
 # Reading ------------------------------------------------------------------------------------------------------------
 
 
-def _refusal(error: BaseException) -> str:
-    text = error.message if isinstance(error, OcisyncError) else str(error)
-    if not text:
-        raise Defect("a refusal without a word")
-    return f"refused: {text}"
-
-
 def _told(found: Evidence) -> str:
     if found.problem:
         return f"refused: {found.problem}"
@@ -231,7 +196,7 @@ def _read_statement(data: bytes) -> str:
     except Malformed as error:
         if found.claims or found.subject:
             raise Defect("read by one reader and refused by another") from None
-        return _refusal(error)
+        return refusal(error)
     if found.signer and (found.subject, found.claims) != (read.subject, read.claims):
         raise Defect("two readings of one statement")
     return "read"
@@ -243,7 +208,7 @@ def _read_legacy(data: bytes) -> str:
     try:
         legacy.parse(data)
     except Malformed as error:
-        return _refusal(error)
+        return refusal(error)
     return _told(found)
 
 
@@ -252,7 +217,7 @@ def _read_policy(data: bytes) -> str:
     try:
         documents = [document.value for document in parse_documents(data, "policy.yaml")]
     except InvalidInput as error:
-        return _refusal(error)
+        return refusal(error)
     trust = load_policies([item for item in documents if isinstance(item, dict)], read_root=_read_root_secret)
     evidence = [examine(_signed(), trust.keys_for(REPOSITORY), DIGEST)]
     subject = Subject(REPOSITORY, DIGEST, SelectorKind.TAG, "production")
@@ -280,7 +245,7 @@ def _read_key(data: bytes) -> str:
         try:
             key = attempt()
         except InvalidInput as error:
-            answers.append(_refusal(error))
+            answers.append(refusal(error))
             continue
         if isinstance(key, Signer) and not key.public.verify(key.sign(b"x"), b"x"):
             raise Defect("a key that does not verify its own signature")
@@ -294,7 +259,7 @@ def _read_root(data: bytes) -> str:
     try:
         root = load_root(data)
     except InvalidInput as error:
-        return _refusal(error)
+        return refusal(error)
     for moments in ([NOW], [NOW, NOW.replace(year=1970)]):
         try:
             json.loads(root.at(moments))
@@ -350,12 +315,13 @@ def _root(source: Source) -> bytes:
 
 
 TARGETS = (
-    Target("bundle", 16, _keyed_bundle, _read_keyed_bundle),
-    Target("keyless-bundle", 8, _keyless_bundle, _read_keyless_bundle),
-    Target("statement", 18, _statement, _read_statement),
-    Target("legacy", 8, _legacy, _read_legacy),
-    Target("policy", 22, _policy, _read_policy),
-    Target("public-key", 8, _key, _read_key),
-    Target("private-key", 6, _private_key, _read_key, kept=False),
-    Target("trusted-root", 14, _root, _read_root),
+    Target("bundle", 13, _keyed_bundle, _read_keyed_bundle),
+    Target("keyless-bundle", 7, _keyless_bundle, _read_keyless_bundle),
+    Target("statement", 14, _statement, _read_statement),
+    Target("legacy", 6, _legacy, _read_legacy),
+    Target("policy", 17, _policy, _read_policy),
+    Target("public-key", 6, _key, _read_key),
+    Target("private-key", 5, _private_key, _read_key, kept=False),
+    Target("trusted-root", 12, _root, _read_root),
+    *MIRROR_TARGETS,
 )

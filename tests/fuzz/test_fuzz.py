@@ -7,8 +7,9 @@ import os
 import pytest
 
 from tests.fuzz import corpus
+from tests.fuzz.kinds import Target
 from tests.fuzz.run import answer_to, run
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import TARGETS
 
 CASES = 100_000 if os.environ.get("OCISYNC_HEAVY") == "1" else 600
 
