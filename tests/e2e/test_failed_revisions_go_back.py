@@ -38,6 +38,28 @@ def outcomes(tenant: Tenant) -> list[tuple[str, str]]:
     return [(item["digest"], item["outcome"]) for item in tenant.status().get("history") or ()]
 
 
+# The tests with an agent of their own go first: the shared one, once it runs, would work on their syncs, too.
+
+
+def test_an_agent_that_is_killed_while_it_goes_back_ends_at_the_good_revision(
+    installation: Installation, tenant: Tenant, tmp_path: Path
+) -> None:
+    with running(installation.agent(tmp_path / "agent")) as agent:
+        good = tenant.push({"all.yaml": [deployment("web", replicas=1), config_map("app", a="1")]}).descriptor.digest
+        tenant.write_sync(**SOON)
+        tenant.wait_ready(good)
+        bad = tenant.push({"all.yaml": [failing(), config_map("app", a="2")]}).descriptor.digest
+        decided = eventually(lambda: tenant.status().get("quarantine"), timeout_s=40, interval_s=0.02)
+        agent.kill()
+        assert decided["digest"] == bad
+        agent.start()
+        tenant.wait_condition("Ready", "False", "RolledBack", timeout_s=40)
+        tenant.wait_value("app", "a", "1")
+        status = tenant.status()
+        assert (status["quarantine"]["digest"], status["applied"]["digest"]) == (bad, good)
+        assert status["quarantine"]["time"] == decided["time"]
+
+
 def test_a_revision_that_fails_health_makes_way_for_the_last_good_one_until_the_tag_moves(
     shared_agent: AgentProcess, tenant: Tenant
 ) -> None:
@@ -93,25 +115,6 @@ def test_a_revision_that_cannot_be_applied_makes_way_and_is_tried_again_when_a_p
 
     eventually(again, timeout_s=40, what="it failed once more")
     tenant.wait_condition("Ready", "False", "RolledBack", timeout_s=40)
-
-
-def test_an_agent_that_is_killed_while_it_goes_back_ends_at_the_good_revision(
-    installation: Installation, tenant: Tenant, tmp_path: Path
-) -> None:
-    with running(installation.agent(tmp_path / "agent")) as agent:
-        good = tenant.push({"all.yaml": [deployment("web", replicas=1), config_map("app", a="1")]}).descriptor.digest
-        tenant.write_sync(**SOON)
-        tenant.wait_ready(good)
-        bad = tenant.push({"all.yaml": [failing(), config_map("app", a="2")]}).descriptor.digest
-        decided = eventually(lambda: tenant.status().get("quarantine"), timeout_s=40, interval_s=0.02)
-        agent.kill()
-        assert decided["digest"] == bad
-        agent.start()
-        tenant.wait_condition("Ready", "False", "RolledBack", timeout_s=40)
-        tenant.wait_value("app", "a", "1")
-        status = tenant.status()
-        assert (status["quarantine"]["digest"], status["applied"]["digest"]) == (bad, good)
-        assert status["quarantine"]["time"] == decided["time"]
 
 
 def test_going_back_never_goes_below_a_deny_list(shared_agent: AgentProcess, tenant: Tenant) -> None:

@@ -90,8 +90,8 @@ def test_a_custom_resource_is_as_healthy_as_the_checks_of_its_sync_say(
     tenant.wait_ready()  # a custom resource without a status is Current
     asks = {"timeout": "5m", "checks": [check(current="status.phase == 'Up'", failed="status.phase == 'Broken'")]}
     tenant.write_sync(wait=asks)
-    waiting = tenant.wait_condition("Ready", "Unknown", "Progressing")
-    assert "spec.wait.checks[0].current cannot be evaluated: there is no field" in waiting["message"]
+    unknown = "spec.wait.checks[0].current cannot be evaluated: there is no field"
+    eventually(lambda: unknown in tenant.condition("Ready")["message"], what="the field is missed")
     say(tenant, phase="Starting")
     eventually(lambda: "is false: phase Starting" in tenant.condition("Ready")["message"])
     say(tenant, phase="Up")

@@ -56,6 +56,16 @@ MUTANTS = (
         (_RULES, "lowest = max(context.watermark, floor)", "lowest = floor"),
     ),
     _mutant(2, "no-sequence", "the sequence is compared", (_RULES, "if sequence < lowest:", "if sequence < 0:")),
+    _mutant(
+        2, "any-history", "only what the agent's own record accepted may be gone back to",
+        ("flows/situation.py", "found_again) and digest in self.ports.watermarks.read(self.spec).accepted",
+         "found_again)"),
+    ),
+    _mutant(
+        2, "offered-history", "what the tag offers is no way back",
+        ("flows/situation.py", "if offered is not None and offered.digest == digest:\n            return False",
+         "if False:\n            return False"),
+    ),
     _mutant(3, "no-age", "`rollback.maxAge`", (_RULES, "if age > limit:", "if False:")),
     _mutant(3, "no-expiry", "`dev.ocisync.expires`", (_RULES, "if late >= 0:", "if False:")),
     _mutant(
