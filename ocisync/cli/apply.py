@@ -175,8 +175,9 @@ def _answer(done: Done, health: Rollup | None, form: str, *, quiet: bool) -> int
         answer["health"] = {"healthy": health.healthy, "status": health.status.value, "message": health.message()}
     for note in done.notes:
         output.warning_text(note)
-    output.emit(answer, form, text=lambda: done_text(done))
     report = done.report
+    if not report.held or form != "text":
+        output.emit(answer, form, text=lambda: done_text(done))
     if report.held:
         raise Refused(
             f"held: {report.held}; nothing was applied",

@@ -151,7 +151,6 @@ def answer_plan(syncs: Syncs, side: Side, scope: Scope, form: str, *, quiet: boo
     planned = _planned(syncs, side, scope, fields=True)
     code = _answer(planned, form, fields=True)
     if planned.preview.held and not quiet:
-        output.note(f"held: {planned.preview.held}")
         output.hint_text(f"add --approve {planned.preview.hash}")
     return code
 
@@ -229,8 +228,6 @@ def _fingerprint(side: Side) -> str:
 def _say_what_next(planned: Planned, target: str, namespace: str, running: str, sync: str) -> None:
     preview = planned.preview
     if preview.held:
-        output.note(f"held: {preview.held}")
-        output.note(f"hash: {preview.hash}")
         if running:
             output.hint_text(f"ocisync approve {running} -n {namespace} --hash {preview.hash}")
         elif sync:

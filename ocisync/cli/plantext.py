@@ -40,6 +40,8 @@ def _plan_lines(planned: Planned, *, fields: bool) -> Iterator[str]:
         if change.verb.value in _SIGNS:
             yield from _change_lines(change, fields=fields)
     yield summary(planned)
+    if planned.preview.held:
+        yield styled(output.plain(f"held: {planned.preview.held}  {planned.preview.hash}"), "red")
 
 
 def side_text(side: Side) -> str:
