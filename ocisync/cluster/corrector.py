@@ -127,8 +127,8 @@ class Corrector:
         except Interrupted:
             return Result(retry=True)  # the process stops or is no longer the one that may write: no news of the object
         except OcisyncError as error:
-            if job.task is Task.LOOK:
-                return Result(retry=True)
+            if job.task is Task.LOOK or job.rules.mode is DriftMode.WARN:
+                return Result(retry=True)  # it was only to be looked at
             return self._failed(job, Corrected(CorrectionStatus.FAILED, message=error.message), job.changes or ())
 
     def _look(self, job: Job) -> Result:

@@ -4,7 +4,7 @@ import pytest
 
 from ocisync.agent.events import Note, Subject
 from ocisync.agent.metrics import Metrics
-from ocisync.agent.reports import Reporter
+from ocisync.agent.reports import Reporter, manager_class
 from ocisync.cluster.drift import Action, Attribution, DriftKind, DriftReport, FieldChange, TimeSource
 from ocisync.model.resource import ObjectId
 
@@ -45,11 +45,30 @@ def test_a_drift_is_told_once_on_the_object_and_once_on_the_sync() -> None:
         (report(DriftKind.FIGHT, Action.DELAYED), "DriftFight"),
         (report(DriftKind.UNMANAGED, Action.REPORTED), "UnmanagedChange"),
         (report(DriftKind.CLAIMED, Action.REPORTED), "OwnershipClaimed"),
+        (report(action=Action.ENDED), "DriftEnded"),
+        (report(DriftKind.UNMANAGED, Action.ENDED), "DriftEnded"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_reason_says_what_was_done(item: DriftReport, reason: str) -> None:
     assert told(item)[0][0].reason == reason
+
+
+def test_only_what_is_over_is_no_warning() -> None:
+    assert [note.warning for note in told(report())[0]] == [True, True]
+    assert [note.warning for note in told(report(action=Action.ENDED))[0]] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("manager", "word"),
+    [
+        ("kubectl", "kubectl"), ("kubectl-edit", "kubectl"), ("kube-controller-manager", "kubernetes"),
+        ("argocd-controller", "gitops"), ("kustomize-controller", "gitops"), ("Helm", "helm"), ("ocisync", "ocisync"),
+        ("HashiCorp", "terraform"), ("a-manager-chosen-at-random-17", "other"), ("", "unknown"),
+    ],
+)  # fmt: skip
+def test_managers_are_counted_by_class_so_that_series_stay_few(manager: str, word: str) -> None:
+    assert manager_class(manager) == word
 
 
 def test_a_drift_of_a_sync_that_is_gone_is_still_told_on_the_object() -> None:

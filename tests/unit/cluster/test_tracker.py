@@ -25,7 +25,7 @@ from ocisync.cluster.memory import applied_of
 from ocisync.cluster.normalise import ApplyMode, Desired
 from ocisync.cluster.tracker import Tracker
 from ocisync.cluster.watch import GroupKind
-from ocisync.model.errors import Unavailable
+from ocisync.model.errors import Interrupted, Unavailable
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import DriftMode, UnownedMode
 from tests.unit.cluster.objects import IMAGE, OURS, REPLICAS, SPEC, SYNC, T1, desired, entry, live, ours
@@ -738,3 +738,61 @@ def test_several_threads_do_every_task_once() -> None:
         thread.join(30)
     assert sorted(c.desired.id.name for c in world.corrections) == sorted(names)
     assert world.tracker.idle()
+
+
+def test_in_warn_mode_the_end_of_what_was_reported_is_told_whoever_ended_it(world: World) -> None:
+    world.owns()
+    world.tracker.set_sync(replace(RULES, mode=DriftMode.WARN))
+    world.event(scaled(11))
+    world.event(scaled(12, replicas=3))
+    assert [r.action for r in world.reports] == [Action.REPORTED, Action.ENDED]
+    world.event(scaled(13))
+    world.tracker.applied(SYNC, desired(), applied_of(live(ours(), version=14)))
+    assert [r.action for r in world.reports][2:] == [Action.REPORTED, Action.ENDED]
+    assert world.corrections == []
+
+
+def test_a_failed_look_does_not_make_the_same_drift_news_again(world: World) -> None:
+    world.owns()
+    world.tracker.set_sync(replace(RULES, mode=DriftMode.WARN))
+    world.event(scaled(11))
+    world.offline = True
+    world.event({**scaled(12), "kind": "PartialObjectMetadata"})
+    assert world.reads == [WEB]
+    world.offline = False
+    world.objects[WEB] = scaled(12)
+    world.wait(10)
+    assert [r.action for r in world.reports] == [Action.REPORTED]
+
+
+def test_an_interrupted_correction_says_nothing_of_the_object_and_is_tried_again(world: World) -> None:
+    world.owns()
+
+    def interrupted(correction: Correction) -> Corrected:
+        raise Interrupted("the lease is lost")
+
+    tracker = Tracker(world.clock, Effects(world.read, interrupted, world.reports.append, world.changed.append))
+    tracker.set_sync(RULES)
+    tracker.applied(SYNC, desired(), applied_of(live(ours(), version=10)))
+    tracker.event(KIND, "MODIFIED", scaled(11))
+    tracker.run_due()
+    assert world.reports == [] and not tracker.idle()
+    assert tracker.counters.failures == 0
+
+
+def test_corrections_are_told_with_the_time_they_took(world: World) -> None:
+    world.owns()
+    world.tracker.event(KIND, "MODIFIED", scaled(11))
+    world.clock.seconds += 1.5
+    world.tracker.run_due()
+    (report,) = world.reports
+    assert report.latency_s == 1.5
+    assert report.seen_at is not None and report.done_at == report.seen_at + timedelta(seconds=1.5)
+
+
+def test_what_the_first_pass_of_an_agent_had_to_write_was_drift_too(world: World) -> None:
+    world.owns()
+    world.tracker.found_changed(SYNC, {WEB: False, ObjectId("", "ConfigMap", "shop", "unknown"): True})
+    (report,) = world.reports
+    assert (report.kind, report.action, report.attribution.manager) == (DriftKind.MODIFIED, Action.CORRECTED, "")
+    assert "when the agent started" in report.message
