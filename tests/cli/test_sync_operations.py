@@ -19,7 +19,7 @@ __all__ = ["syncs"]
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-PAST = [
+PAST: list[dict[str, Any]] = [
     {"digest": C, "tag": "production", "revision": f"main@sha1:{COMMIT}", "outcome": "Applied", "time": "t3"},
     {"digest": B, "tag": "production", "revision": "main@sha1:bbb", "outcome": "Succeeded", "time": "t2",
      "signers": ["ci"]},
@@ -46,8 +46,9 @@ def sync(ready: str = "True", reason: str = "Succeeded", message: str = "fine", 
 
 STALLED = {"type": "Stalled", "status": "True"}
 UNVERIFIED = {"type": "Verified", "status": "False"}
-ON_B, ON_C = {"applied": {"digest": B}, "source": {"digest": B}}, {"applied": {"digest": C}, "source": {"digest": C}}
-TRIED_C = {"applied": {"digest": B}, "source": {"digest": C}, "lastAttempted": {"digest": C}}
+ON_B: dict[str, Any] = {"applied": {"digest": B}, "source": {"digest": B}}
+ON_C: dict[str, Any] = {"applied": {"digest": C}, "source": {"digest": C}}
+TRIED_C: dict[str, Any] = {"applied": {"digest": B}, "source": {"digest": C}, "lastAttempted": {"digest": C}}
 
 DECISIONS = [
     ("ready", sync(**ON_B), Wish(), 0),

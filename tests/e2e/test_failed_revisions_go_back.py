@@ -33,6 +33,13 @@ def ocisync(tenant: Tenant, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+def quarantine(tenant: Tenant) -> dict[str, Any]:
+    """What is in quarantine; an AssertionError while nothing is."""
+    found: dict[str, Any] = tenant.status().get("quarantine") or {}
+    assert found
+    return found
+
+
 def outcomes(tenant: Tenant) -> list[tuple[str, str]]:
     """The history, newest first: the end of each digest and its outcome."""
     return [(item["digest"], item["outcome"]) for item in tenant.status().get("history") or ()]
@@ -49,7 +56,7 @@ def test_an_agent_that_is_killed_while_it_goes_back_ends_at_the_good_revision(
         tenant.write_sync(**SOON)
         tenant.wait_ready(good)
         bad = tenant.push({"all.yaml": [failing(), config_map("app", a="2")]}).descriptor.digest
-        decided = eventually(lambda: tenant.status().get("quarantine"), timeout_s=40, interval_s=0.02)
+        decided = eventually(lambda: quarantine(tenant), timeout_s=40, interval_s=0.02)
         agent.kill()
         assert decided["digest"] == bad
         agent.start()
