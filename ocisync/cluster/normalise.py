@@ -15,23 +15,19 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 from ocisync.cluster.leave import REPLICAS_POINTER, ignored_pointers
 from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed, unknown_kind
+from ocisync.model.options import ApplyMode as ApplyMode
+from ocisync.model.options import ObjectOptions as ObjectOptions
+from ocisync.model.options import parse_dependency as parse_dependency
+from ocisync.model.options import parse_options as parse_options
 from ocisync.model.resource import Gvk, JsonObject, ManifestObject, ObjectId
 from ocisync.model.spec import (
-    ADOPT,
     API_GROUP,
-    APPLY,
-    DEPENDS_ON,
-    FORCE,
     PART_OF_LABEL,
-    PROTECT,
-    PRUNE,
     SYNC_KIND,
-    WAVE,
     IgnoreRule,
 )
 
@@ -40,30 +36,8 @@ _SERVER_METADATA = (
     "resourceVersion", "selfLink", "uid",
 )  # fmt: skip
 _HEAD = b'{"metadata":{'
-_WAVES = range(-10_000, 10_001)
 # JSON that a YAML reader takes otherwise: it refuses or folds these inside double quotes unless they are escaped.
 _UNSAFE_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-
-
-class ApplyMode(StrEnum):
-    """The annotation `ocisync.dev/apply`."""
-
-    OVERRIDE = "Override"
-    IF_NOT_PRESENT = "IfNotPresent"
-    IGNORE = "Ignore"
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectOptions:
-    """What the annotations of one manifest ask for. `adopt` is the id of the sync it is taken over from."""
-
-    prune: bool = True
-    force: bool = False
-    apply: ApplyMode = ApplyMode.OVERRIDE
-    depends_on: tuple[ObjectId, ...] = ()
-    wave: int = 0
-    protect: bool = False
-    adopt: str = ""
 
 
 _DEFAULT_OPTIONS = ObjectOptions()
@@ -220,34 +194,6 @@ def body_of(obj: JsonObject) -> bytes:
     return zlib.compress(b'{"metadata":' + metadata + b"," + rest[1:], 1)
 
 
-def parse_dependency(text: str) -> ObjectId | None:
-    """Parse `group/kind/namespace/name`; the core group may be empty or `core`. None if it is not of that form."""
-    parts = text.strip().split("/")
-    if len(parts) != 4 or not parts[1] or not parts[3]:
-        return None
-    group = "" if parts[0] == "core" else parts[0]
-    return ObjectId(group, parts[1], parts[2], parts[3])
-
-
-def parse_options(annotations: Mapping[str, str]) -> ObjectOptions:
-    """Read our annotations.
-
-    Raises:
-        ValueError: a value is none of those allowed; the message names the annotation.
-    """
-    if not any(key.startswith("ocisync.dev/") for key in annotations):
-        return _DEFAULT_OPTIONS
-    return ObjectOptions(
-        prune=not _chosen(annotations, PRUNE, "disabled", "enabled"),
-        force=_chosen(annotations, FORCE, "enabled", "disabled"),
-        apply=_mode(annotations.get(APPLY, "Override")),
-        depends_on=_dependencies(annotations.get(DEPENDS_ON, "")),
-        wave=_wave(annotations.get(WAVE, "0")),
-        protect=_chosen(annotations, PROTECT, "confirm"),
-        adopt=annotations.get(ADOPT, ""),
-    )
-
-
 def options_of(live: Mapping[str, Any]) -> ObjectOptions:
     """What the annotations of a live object ask for; those that cannot be read ask for nothing."""
     metadata = live.get("metadata")
@@ -307,36 +253,3 @@ def _scaled_in(objects: Iterable[ManifestObject], target: Target) -> set[ObjectI
             namespace = obj.id.namespace or target.namespace or target.sync_namespace
             found.add(ObjectId(group, str(ref.get("kind") or ""), namespace, str(ref.get("name") or "")))
     return found
-
-
-def _chosen(annotations: Mapping[str, str], key: str, yes: str, no: str = "") -> bool:
-    value = annotations.get(key, no)
-    if value not in (yes, no):
-        raise ValueError(f"annotation {key}: {value!r} is not one of: {yes}{f', {no}' if no else ''}")
-    return value == yes
-
-
-def _mode(value: str) -> ApplyMode:
-    try:
-        return ApplyMode(value)
-    except ValueError:
-        allowed = ", ".join(ApplyMode)
-        raise ValueError(f"annotation {APPLY}: {value!r} is not one of: {allowed}") from None
-
-
-def _wave(value: str) -> int:
-    if not re.fullmatch(r"[+-]?\d{1,5}", value.strip()) or int(value) not in _WAVES:
-        raise ValueError(f"annotation {WAVE}: {value!r} is no whole number from -10000 to 10000")
-    return int(value)
-
-
-def _dependencies(value: str) -> tuple[ObjectId, ...]:
-    found = []
-    for part in value.strip().removeprefix("[").removesuffix("]").replace("\n", ",").split(","):
-        if not part.strip():
-            continue
-        dependency = parse_dependency(part)
-        if dependency is None:
-            raise ValueError(f"annotation {DEPENDS_ON}: {part.strip()!r} is not of the form group/kind/namespace/name")
-        found.append(dependency)
-    return tuple(found)

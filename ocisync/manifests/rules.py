@@ -38,6 +38,10 @@ class Rule(StrEnum):
     REMOVED_API = "removed-api"
     DEPRECATED_API = "deprecated-api"
     BAD_DEFINITION = "bad-definition"
+    ANNOTATION = "annotation"
+    UNKNOWN_ANNOTATION = "unknown-annotation"
+    MISSING_DEPENDENCY = "missing-dependency"
+    DEPENDENCY_CIRCLE = "dependency-circle"
     FILE = "file"
 
 
@@ -69,10 +73,22 @@ RULES: dict[Rule, str] = {
     Rule.REMOVED_API: "API versions are still served by the release that is aimed at.",
     Rule.DEPRECATED_API: "API versions are not deprecated in the release that is aimed at.",
     Rule.BAD_DEFINITION: "A CustomResourceDefinition has a schema that can be used.",
+    Rule.ANNOTATION: "Annotations of ocisync have values that it takes.",
+    Rule.UNKNOWN_ANNOTATION: "Annotations of ocisync are among those that it knows.",
+    Rule.MISSING_DEPENDENCY: "Objects depend on objects of the same artifact.",
+    Rule.DEPENDENCY_CIRCLE: "No object depends on itself, through however many others.",
     Rule.FILE: "What is named is there, can be packed, and holds manifests.",
 }
 
 # These are told and stop nothing.
 WARNINGS = frozenset(
-    {Rule.CREDENTIAL, Rule.MOVING_IMAGE_TAG, Rule.UNCHECKED_RULE, Rule.MISSING_SCHEMA, Rule.DEPRECATED_API}
+    {
+        Rule.CREDENTIAL,
+        Rule.MOVING_IMAGE_TAG,
+        Rule.UNCHECKED_RULE,
+        Rule.MISSING_SCHEMA,
+        Rule.DEPRECATED_API,
+        Rule.UNKNOWN_ANNOTATION,
+        Rule.MISSING_DEPENDENCY,
+    }
 )

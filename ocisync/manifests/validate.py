@@ -1,8 +1,9 @@
 """Judge manifests before anything is uploaded: all findings together, each at its place, no value ever printed.
 
 Errors: one object twice (both places named), names that no API server takes, labels and annotations that are not
-strings, plain Secrets, key-like files, objects over etcd's limit; with a catalog of schemas, also all that an object's
-kind does not allow. Warnings: text that looks like a credential, image tags that move, deprecated API versions, custom
+strings, annotations of ours that the engine would refuse, dependencies that are missing or go in a circle, plain
+Secrets, key-like files, objects over etcd's limit; with a catalog of schemas, also all that an object's kind does not
+allow. Warnings: text that looks like a credential, image tags that move, deprecated API versions, custom
 kinds without a definition. Every finding carries the name of its rule.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
 from ocisync.kit.yamlio import Path
-from ocisync.manifests import secrets
+from ocisync.manifests import order, secrets
 from ocisync.manifests.images import pod_images
 from ocisync.manifests.parse import FilePlaces, is_manifest
 from ocisync.manifests.rules import WARNINGS, Rule
@@ -66,6 +67,7 @@ def check(
     """
     inspector = _Inspector(files, frozenset(allow_plain_secrets), catalog)
     inspector.duplicates(objects, show)
+    inspector.order(objects)
     inspector.define(objects)
     for item in objects:
         inspector.check_object(item)
@@ -94,6 +96,10 @@ class _Inspector:
             if other is not item:
                 message = f"{item.id} is already defined at {show(other.file)}:{other.line}"
                 self._add(self._finding(item, (), message, Rule.DUPLICATE_OBJECT))
+
+    def order(self, objects: Sequence[ManifestObject]) -> None:
+        for found in order.problems(objects):
+            self._add(self._finding(found.item, found.path, found.message, found.rule))
 
     def define(self, objects: Sequence[ManifestObject]) -> None:
         for item in objects if self._catalog is not None else ():
