@@ -7,6 +7,7 @@ two leaves an entry that its label and Apply entry prove.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from ocisync.cluster.correction import Corrected, Correction, CorrectionStatus, 
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.engine import Engine
 from ocisync.cluster.normalise import Target
-from ocisync.model.errors import Interrupted, OcisyncError, Unavailable
+from ocisync.model.errors import ClusterRefused, Interrupted, OcisyncError, Unavailable
 from ocisync.model.resource import JsonObject, ObjectId
 
 
@@ -70,7 +71,10 @@ class Corrections:
                 renewing=lambda id_: self._note(target, id_, ""),
             )  # fmt: skip
             if result.applied is not None and result.applied.uid != before:
-                self._note(target, object_id, result.applied.uid)
+                # What was made was made: without its uid the entry is proven by label and Apply entry, and a later
+                # pass notes it. To call the correction failed would make our own new object somebody's replacement.
+                with contextlib.suppress(Unavailable, ClusterRefused):
+                    self._note(target, object_id, result.applied.uid)
         except Interrupted:
             raise  # also when the lease is lost: that says nothing about the object
         except OcisyncError as error:

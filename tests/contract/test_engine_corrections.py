@@ -1,0 +1,70 @@
+"""Corrections that make an object anew, and the inventory that must know of it whatever goes wrong between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ocisync.agent.corrections import Corrections
+from ocisync.cluster.correction import Corrected, Correction, CorrectionReason, CorrectionStatus
+from ocisync.cluster.memory import Applied
+from ocisync.model.errors import ClusterRefused
+from ocisync.model.resource import ObjectId
+from tests.support.engine import EngineDriver, manifest
+
+
+@dataclass
+class Broken:
+    """Breaks inventory writes: the n-th and no other."""
+
+    fails: int
+    written: list[str] = field(default_factory=list)
+
+    def __call__(self, step: str) -> None:
+        self.written.append(step)
+        if len(self.written) == self.fails:
+            raise ClusterRefused("no")
+
+
+def test_an_object_that_a_correction_makes_anew_is_written_down_before_and_after(engine: EngineDriver) -> None:
+    note = Broken(0)
+    made = _deleted_and_corrected(engine, note)
+    assert (made.status, note.written) == (CorrectionStatus.DONE, ["record", "record"])
+    entry = engine.engine().inventory(engine.target).entries[ObjectId("", "ConfigMap", engine.namespace, "b")]
+    assert entry.uid == engine.must("ConfigMap", "b")["metadata"]["uid"]
+
+
+def test_an_object_is_not_made_anew_when_that_cannot_be_written_ahead(engine: EngineDriver) -> None:
+    made = _deleted_and_corrected(engine, Broken(1))
+    assert made.status is CorrectionStatus.FAILED
+    assert engine.live("ConfigMap", "b") is None
+
+
+def test_an_object_that_was_made_anew_is_corrected_and_ours_even_if_its_uid_could_not_be_noted(
+    engine: EngineDriver,
+) -> None:
+    made = _deleted_and_corrected(engine, Broken(2))
+    assert made.status is CorrectionStatus.DONE
+    assert made.applied is not None
+    assert made.applied.uid == engine.must("ConfigMap", "b")["metadata"]["uid"]
+    engine.sync(engine.config_map("a"), digest="sha256:two")
+    assert engine.live("ConfigMap", "b") is None
+    assert engine.owned() == ["a"]
+
+
+def test_a_correction_that_finds_its_object_gone_writes_ahead_too(engine: EngineDriver) -> None:
+    note = Broken(1)
+    assert _deleted_and_corrected(engine, note, knowing=False).status is CorrectionStatus.FAILED
+    assert engine.live("ConfigMap", "b") is None
+
+
+def _deleted_and_corrected(engine: EngineDriver, hook: Callable[[str], None], *, knowing: bool = True) -> Corrected:
+    """Apply two objects, delete one by hand, correct that; `knowing`: the tracker has seen that it is gone."""
+    applied: dict[str, Applied] = {}
+    objects = (engine.config_map("a"), engine.config_map("b"))
+    engine.sync(*objects, on_applied=lambda id_, answer: applied.update({id_.name: answer}))
+    engine.delete("ConfigMap", "b")
+    desired = engine.engine().prepare([manifest(objects[1])], engine.target).desired[0]
+    corrections = Corrections(engine.kube, engine.discovery, engine.engine(hook), lambda _: (engine.target, False))
+    uid = "" if knowing else applied["b"].uid
+    return corrections.correct(Correction(engine.target.sync_id, desired, uid, CorrectionReason.RECREATE, applied["b"]))
