@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,6 +104,8 @@ def save_command(
             output.note(mirrorfiletext.saved(answer, target) if form == "text" else mirrorfiletext.json_line(answer))
     else:
         output.emit(answer, form, text=lambda: mirrorfiletext.saved(answer, target))
+        if not quiet:
+            output.hint_text(f"ocisync mirror load {shlex.quote(target)} DST --policy FILE")
 
 
 @contextmanager
@@ -274,6 +277,10 @@ def load_command(
     answer = {**loaded.as_json(), "receipt": receipt}
     output.emit(answer, form, text=lambda: mirrorfiletext.loaded(answer))
     _end(loaded, file)
+    there = next((one for one in loaded.closure.roots if one.selected.tag), None)
+    if there is not None and not quiet:
+        reference = f"{loaded.routes[there.selected.place.repository].location}:{there.selected.tag}"
+        output.hint_text(f"ocisync verify {shlex.quote(reference)} --policy FILE")
 
 
 def _end(loaded: Loaded, file: str) -> None:

@@ -48,6 +48,8 @@ def loaded(answer: Mapping[str, Any]) -> str:
         f" {moved['manifests']} manifests, {moved['signatureTags']} signature tags, {moved['tags']} tags"
     )
     lines.append(f"was there  {there['blobs']} blobs, {there['manifests']} manifests, {there['tags']} tags")
+    if answer["failed"]:
+        lines.append(f"failed     {len(answer['failed'])}")
     if answer["senders"]:
         lines.append(f"complete   by {', '.join(answer['senders'])}")
     if answer["receipt"]:

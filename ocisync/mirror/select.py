@@ -75,7 +75,7 @@ def select(store: Store, place: Place, selection: Selection, *, workers: int) ->
     names = list(selection.references)
     searched: set[str] = set()
     if selection.searches:
-        listed = names_of(store.tags(), selection)
+        listed = names_of(_tags(store, place), selection)
         if not listed and not names:
             raise NotFound(f"no tag of {place.location} is wanted", hint=f"ocisync list {place.location}")
         searched = set(listed) - set(names)
@@ -89,6 +89,14 @@ def select(store: Store, place: Place, selection: Selection, *, workers: int) ->
         )
     versions = searched if selection.within is not None else set()
     return tuple(map_bounded(lambda name: _resolve(store, place, name, versions), names, workers=workers))
+
+
+def _tags(store: Store, place: Place) -> list[str]:
+    try:
+        return list(store.tags())
+    except NotFound as error:
+        hint = f"check the name; ocisync list {place.location} shows the tags of a repository that exists"
+        raise NotFound(f"{place.location} does not exist, or nothing was ever pushed to it", hint=hint) from error
 
 
 def _resolve(store: Store, place: Place, name: str, versions: set[str]) -> Selected:

@@ -169,6 +169,21 @@ def test_trouble_is_named_and_names_nothing_and_the_next_run_completes(
     assert everything(sides.far) == everything(sides.near)
 
 
+def test_each_step_says_what_to_type_next(sides: Sides, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = {
+        "save": f"next:  ocisync mirror load {sides.file} DST --policy FILE",
+        "load": f"next:  ocisync verify {sides.far}:1.1.0 --policy FILE",
+        "copy": f"next:  ocisync verify {sides.far}:1.1.0 --policy FILE",
+    }
+    for command, hint in steps.items():
+        assert run(sides.arguments(command)[:-1]) == 0
+        assert capsys.readouterr().err.rstrip().endswith(hint)
+    assert run(["mirror", "copy", f"{sides.near}-none", sides.far, "--tag", "*"]) == 5
+    told = capsys.readouterr().err
+    assert f"{sides.near}-none does not exist, or nothing was ever pushed to it" in told
+    assert f"ocisync list {sides.near}-none" in told
+
+
 def test_a_source_that_is_deleted_from_meanwhile_fails_what_is_gone_and_copies_the_rest(
     olareg: Registry, distribution: Registry, signer: Signer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -430,9 +430,52 @@ def _other_index(parts: Parts) -> Parts:
     return [parts[0], (renamed(parts[1][0], size=len(data)), data), *parts[2:]]
 
 
+def _hard_link(parts: Parts) -> Parts:
+    info, _ = parts[-1]
+    return [*parts[:-1], (renamed(info, type=tarfile.LNKTYPE, linkname=parts[0][0].name, size=0), b"")]
+
+
+def _device(parts: Parts) -> Parts:
+    return [*parts[:-1], (renamed(parts[-1][0], type=tarfile.CHRTYPE, size=0), b"")]
+
+
+def _absolute(parts: Parts) -> Parts:
+    return [*parts[:-1], (renamed(parts[-1][0], name="/" + parts[-1][0].name), parts[-1][1])]
+
+
+def _huge_contents(parts: Parts) -> Parts:
+    return [*parts[:2], (renamed(parts[2][0], size=13 * 1024 * 1024), bytes(13 * 1024 * 1024)), *parts[3:]]
+
+
+def _nested_contents(parts: Parts) -> Parts:
+    data = b'{"payload":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    return [*parts[:2], (renamed(parts[2][0], size=len(data)), data), *parts[3:]]
+
+
+def _two_readings(parts: Parts) -> Parts:
+    data = parts[2][1].replace(b'{"payloadType"', b'{"payload":"e30=","payloadType"', 1)
+    return [*parts[:2], (renamed(parts[2][0], size=len(data)), data), *parts[3:]]
+
+
 @pytest.mark.parametrize(
     "attack",
-    [_link, _climbing, _twice, _other_content, _out_of_order, _missing, _larger, _huge_index, _other_index],
+    [
+        _link,
+        _hard_link,
+        _device,
+        _climbing,
+        _absolute,
+        _twice,
+        _other_content,
+        _out_of_order,
+        _missing,
+        _larger,
+        _huge_index,
+        _other_index,
+        _huge_contents,
+        _nested_contents,
+        _two_readings,
+    ],
     ids=lambda one: one.__name__.strip("_"),
 )
 def test_a_hostile_file_imports_nothing(
@@ -447,6 +490,21 @@ def test_a_hostile_file_imports_nothing(
     with open_store(local.far, quick()) as store:
         assert store.resolve("1.0.0") is None
     assert not (local.directory.parent / "outside").exists()
+
+
+def test_a_member_that_claims_to_be_huge_is_refused_before_it_is_read(local: Sides) -> None:
+    """A terabyte in a header costs nothing to write; nobody waits for it, or makes room."""
+    local.fill(1)
+    local.save()
+    data = bytearray(local.file.read_bytes())
+    with tarfile.open(local.file) as archive:
+        last = archive.getmembers()[-1]
+    info = renamed(last)
+    info.size = 2**40
+    data[last.offset : last.offset + 512] = info.tobuf(tarfile.GNU_FORMAT)[:512]
+    local.file.write_bytes(data)
+    ran("verify", str(local.file), "-q", code=4)
+    local.load(code=4)
 
 
 def test_what_is_no_mirror_file_is_said_so(local: Sides, capsys: pytest.CaptureFixture[str]) -> None:
