@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,37 @@ def _deployment(name: str, replicas: int = 2) -> dict[str, Any]:
     }
     spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+
+
+SHOP = Path(__file__).parents[2] / "examples" / "shop" / "environments" / "development"
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(os.environ.get("OCISYNC_HEAVY") != "1", reason="a hundred objects, three times: OCISYNC_HEAVY=1")
+def test_the_whole_shop_is_applied_as_planned_and_deleted_as_approved(tenant: Tenant, cli: Cli, tmp_path: Path) -> None:
+    where = ("-n", tenant.namespace, "--kubeconfig", str(tenant.cluster.kubeconfig), "--no-git", "--name", "whole")
+    code, plan = _json(cli("plan", str(SHOP), *where, "-o", "json"))
+    assert code == 3 and set(plan["summary"]) == {"create"}
+    assert {change["kind"] for change in plan["changes"] if "after" in change} >= {"CouponCampaign", "Deployment"}
+    code, done = _json(cli("apply", str(SHOP), *where, "--wait", "-o", "json"))
+    assert code == 0 and done["summary"] == {"created": plan["summary"]["create"]}, done
+    mark = tenant.installation.cluster
+    assert isinstance(mark, ControlPlane)
+    since = mark.audit.mark()
+    code, again = _json(cli("plan", str(SHOP), *where, "-o", "json"))
+    assert code == 0 and set(again["summary"]) == {"unchanged"}
+    dry = [event for event in mark.audit.events(since=since) if "dryRun=All" in event.uri]
+    assert len(dry) <= 10, [event.uri for event in dry]
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    (nothing / "README.md").write_text("nothing")
+    held = cli("apply", str(nothing), *where, "--prune")
+    assert held.exit_code == 4
+    approved = next(word for word in held.err.split() if word.startswith("sha256:"))
+    code, gone = _json(cli("apply", str(nothing), *where, "--prune", "--approve", approved, "-o", "json"))
+    assert gone["summary"].get("deleted", 0) >= plan["summary"]["create"] - len(gone["kept"])
+
+
+def _json(ran: Ran) -> tuple[int, dict[str, Any]]:
+    assert ran.out, ran.err
+    return ran.exit_code, json.loads(ran.out)
