@@ -11,6 +11,7 @@ from ocisync.model.resource import JsonObject
 from ocisync.model.spec import FIELD_MANAGER
 from tests.chaos.world import Content, Key, Places, Strangers, differences
 from tests.support.agent import USER_AGENT
+from tests.support.audit import AuditLog
 from tests.support.cluster import ApiError, Cluster
 from tests.support.controlplane import ControlPlane
 from tests.support.waiting import eventually
@@ -86,14 +87,14 @@ def touched(live: dict[Key, JsonObject], strangers: Strangers) -> Iterator[str]:
 
 
 def audited(
-    control_plane: ControlPlane, since: int, contents: list[Content], strangers: Strangers, *, ended: bool = False
+    audit: AuditLog, since: int, contents: list[Content], strangers: Strangers, *, ended: bool = False
 ) -> Iterator[str]:
     """What the API server wrote down about the agent: no double prune, no resurrection, no stranger's name."""
     created: Counter[Key] = Counter()
     deleted: Counter[Key] = Counter()
     known = {key for content in contents for key in content.all_keys()}
     namespace = strangers.places.namespace
-    for event in control_plane.audit.events(since=since, user_agent=USER_AGENT, namespace=namespace):
+    for event in audit.events(since=since, user_agent=USER_AGENT, namespace=namespace):
         kind = _RESOURCES.get(event.resource)
         if kind is None or event.subresource or event.verb not in _WRITES:
             continue

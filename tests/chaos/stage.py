@@ -310,7 +310,7 @@ class _Play:
             lambda: self._none(oracle.misremembered(self.plane, agent_namespace, self._live(), self.contents)),
             "remembered as it is",
         )
-        self._none(oracle.audited(self.plane, self.mark, self.contents, self.strangers))
+        self._none(oracle.audited(self.plane.audit, self.mark, self.contents, self.strangers))
         # A restart is a full pass over everything: it must find nothing to do.
         self.agent.stop()
         self._sound()
@@ -323,7 +323,7 @@ class _Play:
         moved = [str(key) for key in before if before[key] != after.get(key)]
         assert not moved, f"a pass over what is as it should be wrote {moved}"
         self._none(oracle.touched(live, self.strangers))
-        self._none(oracle.audited(self.plane, self.mark, self.contents, self.strangers))
+        self._none(oracle.audited(self.plane.audit, self.mark, self.contents, self.strangers))
 
     def _end(self) -> None:
         """The end of the syncs: all of theirs is gone, all else is there."""
@@ -334,7 +334,7 @@ class _Play:
         left = [str(key) for key, item in live.items() if oracle.is_ours(item)]
         assert not left, f"the syncs have ended, and this is left: {left}"
         self._none(oracle.touched(live, self.strangers))
-        self._none(oracle.audited(self.plane, self.mark, self.contents, self.strangers, ended=True))
+        self._none(oracle.audited(self.plane.audit, self.mark, self.contents, self.strangers, ended=True))
         self._say("ended")
 
     def _wait(self, predicate: Callable[[], bool], what: str) -> None:
