@@ -76,7 +76,7 @@ def test_memory_does_not_grow_in_an_hours_worth_of_churn(
                 control_plane.start_apiserver()
                 _relisted(tenant)
             resident.append(process.rss_mib())
-        # The first half is for heaps to find their size: 14 rounds of 500 objects went from 70 to 73 MiB in 6, and stayed.
+        # The first half is for heaps to find their size: with 500 objects 70 to 73 MiB in six rounds, then no more.
         grown = resident[-1] - max(resident[: ROUNDS // 2])
         shown = ", ".join(f"{mib:.1f}" for mib in resident)
         print(f"resident after each round: {shown} MiB; peak {process.peak_rss_mib():.1f} MiB")
