@@ -195,7 +195,24 @@ def drift(stage: Stage) -> Told:
     stage.eventually("an Event about the drift", lambda: len(stage.events("DriftCorrected")) > seen, seconds=30)
     told.lines.append(f"back to {wanted} replicas. The alert:")
     told.lines.append("  " + str(stage.events("DriftCorrected")[-1]["message"]))
+    told.lines += ["and ocisync why:", *(f"  {line}" for line in _why(stage, told))]
     return told
+
+
+def _why(stage: Stage, told: Told) -> list[str]:
+    """Ask where the value comes from, once the record has what happened to it."""
+    question = ["why", "deployment/cart", ".spec.replicas", "-n", _SHOP]
+    told.commands.append(f"ocisync {' '.join(question)}")
+    answers: list[list[str]] = []
+
+    def recorded() -> bool:
+        ran = stage.ocisync(*question, "--kubeconfig", str(stage.kubeconfig), "--quiet")
+        _expect_success(ran, "why")
+        answers.append([line.strip() for line in ran.stdout.splitlines()])
+        return any("by kubectl (scale)" in line for line in answers[-1])
+
+    stage.eventually("the record of the drift", recorded, seconds=30)
+    return [line for line in answers[-1] if "from Git" in line or line.startswith(("revision", "signed by"))]
 
 
 def _replicas(stage: Stage) -> int:

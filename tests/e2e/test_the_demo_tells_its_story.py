@@ -16,6 +16,7 @@ def test_the_demo_shows_every_step_and_ends_well() -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "modified outside GitOps" in done.stdout
     assert "spec.replicas 4 → 10 by kubectl (scale)" in done.stdout
+    assert "4, from Git: " in done.stdout and "signed by" in done.stdout  # what `ocisync why` says of it
     for reason in ("Unsigned", "UnknownSigner"):
         assert f"Verified=False {reason}" in done.stdout
     assert done.stdout.count("✓") == 11  # set-up, nine steps, the end
