@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.test_failed_revisions_go_back import ocisync
+from tests.e2e.test_failed_revisions_go_back import Ran, ocisync, typed
 from tests.support.agent import USER_AGENT, AgentProcess, Installation, Tenant, config_map, place, running
 from tests.support.controlplane import ControlPlane
 from tests.support.waiting import eventually
 
 
-def pause(tenant: Tenant, *arguments: str) -> subprocess.CompletedProcess[str]:
+def pause(tenant: Tenant, *arguments: str) -> Ran:
     """`ocisync pause`; it has no --namespace of its own."""
-    command = [
-        sys.executable, "-m", "ocisync", "pause", *arguments, "--agent-namespace", tenant.installation.namespace,
-        "--kubeconfig", str(tenant.cluster.kubeconfig),
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return typed(tenant, "pause", *arguments, "--agent-namespace", tenant.installation.namespace)
 
 
 def test_while_paused_nothing_is_written_in_the_cluster_not_even_by_deletions(
