@@ -24,8 +24,10 @@ class Names:
 
 
 def is_file(sources: Sequence[str]) -> bool:
-    """Whether a mirror file was named instead of references."""
-    return len(sources) == 1 and not sources[0].startswith(LAYOUT_SCHEME) and Path(sources[0]).is_file()
+    """Whether a mirror file was named instead of references: a file that is there, or a name that is no reference."""
+    if len(sources) != 1 or sources[0].startswith(LAYOUT_SCHEME):
+        return False
+    return Path(sources[0]).is_file() or "/" not in sources[0] or sources[0].endswith(".tar")
 
 
 def names_in_file(name: str, destination: str, images_to: str, maps: dict[str, str]) -> Names:

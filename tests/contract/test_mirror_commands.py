@@ -179,6 +179,9 @@ def test_a_map_of_a_file_is_that_of_the_copy(
     elsewhere = answer(capsys, "map", file, to, "--map", f"{source.address}/web={destination.address}/w")
     assert elsewhere["images"] == [{"from": f"{source.address}/web", "to": f"{destination.address}/w"}]
     assert run(["mirror", "map", f"{source.address}/shop:production", to, "--map", "a.example=b.example"]) == 2
+    capsys.readouterr()
+    assert run(["mirror", "map", str(tmp_path / "none.tar"), to]) == 5
+    assert "no file" in capsys.readouterr().err
 
 
 def test_images_of_custom_resources_and_of_locks_come_along(
