@@ -27,7 +27,7 @@ def locked_images(lock: TreeFile, findings: list[Finding]) -> dict[str, Referenc
     try:
         documents = yamlio.parse_documents(lock.data, lock.path)
     except InvalidInput as error:
-        findings += error.findings
+        findings += error.findings or (Finding(lock.path, 0, 0, error.message),)
         return named
     for document in documents:
         value = document.value

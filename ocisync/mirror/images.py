@@ -85,7 +85,7 @@ def _in_manifests(
         try:
             found = find_images([file], paths)
         except InvalidInput as error:
-            findings += error.findings
+            findings += error.findings or (Finding(file.path, 0, 0, error.message),)
             continue
         findings += found.findings
         for use in found.uses:
