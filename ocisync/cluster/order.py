@@ -91,20 +91,34 @@ def deletion_batches(
     return tuple(tuple(sorted(batches[key])) for key in sorted(batches, reverse=True))
 
 
-def still_needed(
-    id_: ObjectId, staying: Iterable[ObjectId], options: Mapping[ObjectId, ObjectOptions]
-) -> ObjectId | None:
-    """Which of the objects that have not gone yet needs `id_`, by `depends-on` or as one of a later wave; or None."""
-    wave = options[id_].wave if id_ in options else 0
-    for other in sorted(staying):
-        if other == id_:
-            continue
-        theirs = options.get(other)
-        if theirs is not None and id_ in theirs.depends_on:
-            return other
-        if (theirs.wave if theirs is not None else 0) > wave:
-            return other
-    return None
+class Staying:
+    """What is to be deleted and has not gone: what it needs, by `depends-on` or as one of a later wave, has to wait.
+
+    Not thread-safe for `add`; `needing` may be asked by any number of threads in between.
+    """
+
+    def __init__(self, options: Mapping[ObjectId, ObjectOptions], ids: Iterable[ObjectId] = ()) -> None:
+        self._options = options
+        self._needed: dict[ObjectId, ObjectId] = {}
+        self._last: tuple[int, ObjectId] | None = None
+        self.add(ids)
+
+    def add(self, ids: Iterable[ObjectId]) -> None:
+        """These have not gone."""
+        for id_ in sorted(ids):
+            options = self._options.get(id_)
+            for other in options.depends_on if options is not None else ():
+                self._needed.setdefault(other, id_)
+            wave = options.wave if options is not None else 0
+            if self._last is None or wave > self._last[0]:
+                self._last = (wave, id_)
+
+    def needing(self, id_: ObjectId) -> ObjectId | None:
+        """The object that has to go before this one; None if nothing is in its way."""
+        if self._needed.get(id_, id_) != id_:
+            return self._needed[id_]
+        wave = self._options[id_].wave if id_ in self._options else 0
+        return self._last[1] if self._last is not None and self._last[0] > wave else None
 
 
 def _depths(needs: Mapping[ObjectId, frozenset[ObjectId]]) -> dict[ObjectId, int]:

@@ -15,7 +15,7 @@ from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.cluster.fields import parse_managed_fields
 from ocisync.cluster.inventory import Entry
 from ocisync.cluster.normalise import ObjectOptions, Target, defined_kind
-from ocisync.cluster.order import deletion_batches, still_needed
+from ocisync.cluster.order import Staying, deletion_batches
 from ocisync.cluster.outcome import ApiFailure, ErrorClass, classify, failed, unreachable
 from ocisync.cluster.ownership import is_member
 from ocisync.cluster.plan import Fate, Observed, Prune, judge, prune_of
@@ -72,11 +72,11 @@ class Pruner:
         """
         by_id = {prune.id: prune for prune in prunes}
         options = {**(ending or {}), **{id_: prune.options for id_, prune in by_id.items()}}
-        staying = set(ending or ())
+        staying = Staying(options, ending or ())
         results: list[ObjectResult] = []
 
         def one(id_: ObjectId) -> ObjectResult:
-            other = still_needed(id_, staying, options) if staying else None
+            other = staying.needing(id_)
             if other is not None:
                 text = f"not deleted yet: {other}, which needs it, has not gone"
                 return ObjectResult(id_, Action.SKIPPED, failure=failed(ErrorClass.WAITING, STILL_NEEDED, text))
@@ -84,7 +84,7 @@ class Pruner:
 
         for batch in deletion_batches(by_id, options):
             done = tuple(map_bounded(one, batch, workers=self._workers))
-            staying.update(item.id for item in done if not item.succeeded)
+            staying.add(item.id for item in done if not item.succeeded)
             results += done
         return tuple(results)
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ocisync.cluster.normalise import Desired, ObjectOptions, Rejected
-from ocisync.cluster.order import Schedule, deletion_batches, graph_of, rank, still_needed
+from ocisync.cluster.order import Schedule, Staying, deletion_batches, graph_of, rank
 from ocisync.cluster.outcome import ErrorClass, failed
 from ocisync.model.resource import Gvk, ObjectId
 
@@ -169,9 +169,10 @@ def test_deletion_reverses_waves_and_dependencies_too() -> None:
     }
     batches = deletion_batches(ids, options)
     assert [[id_.name for id_ in batch] for batch in batches] == [["late"], ["a"], ["b"], ["c"]]
-    assert still_needed(ids[1], [ids[0]], options) == ids[0]
-    assert still_needed(ids[1], [ids[2]], options) is None
-    assert still_needed(ids[2], [ids[3]], options) == ids[3], "an object of a later wave has not gone yet"
+    assert Staying(options, [ids[0]]).needing(ids[1]) == ids[0]
+    assert Staying(options, [ids[2]]).needing(ids[1]) is None
+    assert Staying(options, [ids[3]]).needing(ids[2]) == ids[3], "an object of a later wave has not gone yet"
+    assert Staying(options).needing(ids[2]) is None
 
 
 def test_circles_do_not_keep_deletion_from_ending() -> None:
