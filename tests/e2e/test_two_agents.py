@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -178,6 +179,10 @@ def _versions(pair: Pair, tenant: Tenant) -> dict[str, str]:
 
 
 def page(port: int, name: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5) as answer:
+    try:
+        answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5)
+    except urllib.error.HTTPError as refused:
+        answer = refused  # 503 says something, too
+    with answer:
         text: str = answer.read().decode()
         return text
