@@ -243,9 +243,7 @@ class _Play:
         self.relay.drop_watches()
 
     def _lease(self, _step: Step, _rng: random.Random, trap: Trap) -> None:
-        eventually(
-            lambda: self._held_by() == f"pod-{self.schedule.seed}", timeout_s=CALM_S, what="the agent holds its lease"
-        )
+        self._wait(lambda: self._held_by() == f"pod-{self.schedule.seed}", "holder of its lease")
         self._hold_lease("pod-of-somebody-else")
         trap.release()
         with contextlib.suppress(AssertionError):  # one that is just starting stands by
