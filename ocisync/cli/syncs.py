@@ -174,7 +174,10 @@ def age(sync: JsonObject, now: datetime) -> str:
 
 def _checked(answer: Response, what: str) -> JsonObject:
     if answer.status < 300:
-        found: JsonObject = json.loads(answer.body)
+        try:
+            found: JsonObject = json.loads(answer.body)
+        except ValueError as error:
+            raise ClusterRefused(f"cannot {what}: the answer is no JSON", hint="kubectl version") from error
         return found
     try:
         said = str(json.loads(answer.body).get("message") or "")

@@ -23,10 +23,10 @@ from ocisync.cluster.normalise import Prepared, Target, applyset_id
 from ocisync.cluster.outcome import ErrorClass, classify
 from ocisync.cluster.preview import Previewer
 from ocisync.flows.compare import Side
-from ocisync.flows.plan import Scope, engine_of, named, objects_of, sync_names
+from ocisync.flows.plan import Scope, engine_of, named, objects_of, sync_names, understood
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import AccessDenied, ClusterRefused, NotFound, Refused, Unavailable
-from ocisync.model.resource import JsonObject, ObjectId
+from ocisync.model.resource import JsonObject, ManifestObject, ObjectId
 from ocisync.model.spec import APPLYSET_ID_LABEL
 from ocisync.model.values import dataclass
 
@@ -74,7 +74,8 @@ def scope_of(cluster: Cluster, options: Options, digest: str) -> Scope:
     """
     name = parent_name(options.name)
     sync_id = applyset_id(name, options.namespace, *_PARENT)
-    parent = _read_parent(cluster, options.namespace, name)
+    with understood(cluster):
+        parent = _read_parent(cluster, options.namespace, name)
     if parent is not None:
         _check_parent(parent, sync_id)
     target = Target(
@@ -225,7 +226,23 @@ def apply_once(
         Refused, Unavailable, ClusterRefused, AccessDenied: the API server; a failing object is no error here.
     """
     objects, notes = objects_of(side, scope)
-    scope = with_parent(cluster, scope)
+    with understood(cluster):
+        scope = with_parent(cluster, scope)
+        report, wanted = _applied(cluster, discovery, scope, objects, holder, version, stop, planned, applied)
+    return Done(side, scope, report, wanted, notes)
+
+
+def _applied(
+    cluster: Cluster,
+    discovery: Discovery,
+    scope: Scope,
+    objects: tuple[ManifestObject, ...],
+    holder: str,
+    version: str,
+    stop: StopToken,
+    planned: Callable[[int], None],
+    applied: Callable[[ObjectId], None],
+) -> tuple[ApplyReport, tuple[ObjectId, ...]]:
     engine = engine_of(cluster, discovery, scope, holder=holder, version=version, stop=stop)
     prepared: Prepared = engine.prepare(objects, scope.target)
     store = engine.inventory(scope.target)
@@ -247,8 +264,7 @@ def apply_once(
             f"{scope.name}: somebody else is applying this set at the same time: {error.message}",
             hint="run the same command again",
         ) from error
-    wanted = tuple(one.id for one in plan.applies)
-    return Done(side, scope, _with_owners(report, cluster), wanted, notes)
+    return _with_owners(report, cluster), tuple(one.id for one in plan.applies)
 
 
 def _with_owners(report: ApplyReport, cluster: Cluster) -> ApplyReport:

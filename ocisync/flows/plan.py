@@ -8,7 +8,8 @@ that is shown is the change that is made. Rights are those of the caller, or of 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ocisync.cluster.changes import Change, Preview, Verb
@@ -115,6 +116,20 @@ def engine_of(
     return Engine(cluster, discovery, agent_namespace=scope.inventory, holder=holder, version=version, stop=stop)
 
 
+@contextmanager
+def understood(cluster: Cluster) -> Iterator[None]:
+    """Answers that are no JSON are the server's fault, not a defect of ours.
+
+    Raises:
+        ClusterRefused: for such an answer.
+    """
+    try:
+        yield
+    except ValueError as error:
+        message = f"{cluster.host}: an answer cannot be understood: {str(error)[:200]}"
+        raise ClusterRefused(message, hint="is that a Kubernetes API server? try: kubectl version") from error
+
+
 def make_plan(
     cluster: Cluster, discovery: Discovery, side: Side, scope: Scope, *, stop: StopToken, fields: bool = True
 ) -> Planned:
@@ -126,6 +141,21 @@ def make_plan(
         Interrupted: it was stopped.
     """
     objects, notes = objects_of(side, scope)
+    with understood(cluster):
+        return _planned(cluster, discovery, side, scope, objects, notes, stop=stop, fields=fields)
+
+
+def _planned(
+    cluster: Cluster,
+    discovery: Discovery,
+    side: Side,
+    scope: Scope,
+    objects: Sequence[ManifestObject],
+    notes: tuple[str, ...],
+    *,
+    stop: StopToken,
+    fields: bool,
+) -> Planned:
     engine = engine_of(cluster, discovery, scope, holder="", version="", stop=stop)
     prepared: Prepared = engine.prepare(objects, scope.target)
     owned = _recorded(engine, scope)

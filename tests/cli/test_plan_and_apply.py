@@ -24,7 +24,7 @@ from ocisync.kit.stop import StopToken
 from ocisync.model.errors import Unavailable
 from ocisync.model.resource import JsonObject
 from ocisync.model.tree import TreeFile
-from ocisync.sandbox import Delay, Sandbox
+from ocisync.sandbox import Corrupt, Delay, Reset, Sandbox, Status, Truncate
 from tests.cli.conftest import Cli, Ran
 from tests.support.cluster import Cluster
 from tests.support.process import free_port
@@ -357,6 +357,31 @@ def test_apply_ends_with_1_when_something_does_not_become_healthy_in_time(site: 
     (site.directory / "front.json").write_text(json.dumps(service))
     ran = site.run("apply", "--wait", "--wait-timeout", "1")
     assert ran.exit_code == 1 and f"Service {site.namespace}/front" in ran.errors[0]
+
+
+# Hostile servers ----------------------------------------------------------------------------------------------------
+
+
+FAULTS: dict[str, Corrupt | Reset | Truncate | Status] = {
+    "nonsense": Corrupt(), "resets": Reset(), "half": Truncate(20), "down": Status(500), "forbidden": Status(403),
+    "missing": Status(404), "elsewhere": Status(302), "a page": Status(200, {}, b"<html>log in</html>"),
+}  # fmt: skip
+
+
+def test_an_api_server_that_answers_nonsense_is_one_error_and_no_defect(cli: Cli, tmp_path: Path) -> None:
+    _write(tmp_path / "deploy", {f"c{number}": "1" for number in range(8)})
+    with Sandbox(tmp_path / "sandbox", controllers=False, persistent=False) as sandbox:
+        where = ("-n", "default", "--kubeconfig", str(sandbox.kubeconfig), "--no-git", "--name", "shop")
+        assert cli("apply", str(tmp_path / "deploy"), *where).exit_code == 0
+        for name, action in FAULTS.items():
+            for place in ("configmaps", "labelSelector"):
+                for command in ("plan", "apply"):
+                    sandbox.apiserver.faults.add(place, action=action)
+                    ran = cli(command, str(tmp_path / "deploy"), *where)
+                    sandbox.apiserver.faults.clear()
+                    assert "defect" not in ran.err and len(ran.errors) <= 1, (name, place, command, ran.err)
+                    assert ran.exit_code in (0, 3, 4, 5, 6, 7, 8), (name, place, command, ran.err)
+        assert cli("plan", str(tmp_path / "deploy"), *where).exit_code == 0
 
 
 # Kills --------------------------------------------------------------------------------------------------------------
