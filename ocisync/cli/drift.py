@@ -63,7 +63,7 @@ def command(
 
     \b
     Exit codes:
-      0 everything shown is corrected or over · 3 something is not corrected · 5 no such sync · 6 access denied
+      0 everything shown is corrected or over · 3 something is not corrected · 5 no such sync or agent · 6 access denied
     """
     from ocisync.flows.drifthistory import Wanted
 

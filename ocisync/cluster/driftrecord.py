@@ -25,7 +25,7 @@ from ocisync.cluster.client import JSON, Cluster, Response, segment
 from ocisync.cluster.drift import Action, DriftKind, DriftReport
 from ocisync.kit.log import redact
 from ocisync.model.clock import parse_rfc3339
-from ocisync.model.errors import AccessDenied, ClusterRefused, Unavailable
+from ocisync.model.errors import AccessDenied, ClusterRefused, NotFound, Unavailable
 from ocisync.model.limits import DRIFT_RECORD_BYTES, DRIFT_RECORD_ENTRIES
 from ocisync.model.resource import JsonObject, ObjectId
 
@@ -265,6 +265,17 @@ class DriftRecords:
         """Sync and entries of a record's ConfigMap; the sync is empty if it does not say one."""
         sync = str(((document.get("metadata") or {}).get("annotations") or {}).get(SYNC_ANNOTATION) or "")
         return sync, _kept(document).entries
+
+    def require_namespace(self) -> None:
+        """Tell an agent's namespace without records from one that does not exist.
+
+        Raises:
+            NotFound: there is no such namespace.
+        """
+        answer = self._cluster.request("GET", f"/api/v1/namespaces/{segment(self._namespace)}")
+        if answer.status == 404:
+            message = f"there is no namespace {self._namespace}: no agent keeps its records there"
+            raise NotFound(message, hint="name the agent's namespace with --agent-namespace")
 
     def write(self, sync: str, entries: Sequence[Entry], version: str) -> bool:
         """Replace the record that had `version`; False if it has another one now.

@@ -99,8 +99,11 @@ def recorded(records: DriftRecords, sync: str, namespace: str) -> list[Drifted]:
 
     Raises:
         AccessDenied, Unavailable, ClusterRefused: the record can't be read.
+        NotFound: there is no such namespace of an agent.
     """
     found = {sync: records.read(sync).entries} if sync else records.all()
+    if not any(found.values()):
+        records.require_namespace()  # silence must not be taken for peace
     return ordered(
         Drifted(key, entry)
         for key, entries in found.items()

@@ -178,6 +178,9 @@ def test_no_drift_is_said_and_a_sync_that_does_not_exist_is_not_taken_for_peace(
     ran = cli("drift", "shop", *shop.flags)
     assert (ran.exit_code, ran.out) == (0, "") and "no drift is recorded" in ran.err
     assert cli("drift", "shopp", *shop.flags).exit_code == 5
+    for name in (["shop"], []):
+        ran = cli("drift", *name, *shop.flags[:-1], "no-agent-here")
+        assert ran.exit_code == 5 and "--agent-namespace" in ran.err
     assert cli("drift", "shop", "-A", *shop.flags).exit_code == 2
 
 
