@@ -58,9 +58,10 @@ class Following:
             NotFound, AccessDenied: at the first look.
         """
         deadline = self._monotonic() + timeout_s
-        state: JsonObject | None = self._syncs.one(namespace, name)
+        state, version = self._syncs.listed(namespace, name)
+        if state is None:
+            raise NotFound(f"there is no sync {namespace}/{name}", hint="ocisync status lists all syncs")
         yield state
-        version = str((state or {})["metadata"].get("resourceVersion") or "")
         path = f"/apis/{API_GROUP}/v1alpha1/namespaces/{segment(namespace)}/artifactsyncs"
         while (left := deadline - self._monotonic()) > 0:
             began = self._monotonic()
@@ -80,13 +81,10 @@ class Following:
                 # The version may be too old, or the server away: look once more, then watch from there.
                 self._sleep(_TROUBLE_PAUSE_S)
                 try:
-                    state = self._syncs.one(namespace, name)
-                except NotFound:
-                    state = None
+                    state, version = self._syncs.listed(namespace, name)
                 except Unavailable:
                     continue
                 yield state
-                version = str(((state or {}).get("metadata") or {}).get("resourceVersion") or "")
 
     def _events(self, path: str, name: str, version: str, left_s: float) -> Iterator[JsonObject]:
         seconds = max(1, min(_WATCH_S, math.ceil(left_s)))

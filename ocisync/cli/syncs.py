@@ -73,6 +73,14 @@ class Syncs:
         answer = self._cluster.request("GET", sync_path(namespace, name))
         return _checked(answer, f"read sync {namespace}/{name}")
 
+    def listed(self, namespace: str, name: str) -> tuple[JsonObject | None, str]:
+        """One sync and the version of the list that showed it: a watch may begin there, however old the sync is."""
+        path = f"/apis/{API_GROUP}/v1alpha1/namespaces/{segment(namespace)}/artifactsyncs"
+        answer = self._cluster.request("GET", path, query=[("fieldSelector", f"metadata.name={name}")])
+        found = _checked(answer, f"read sync {namespace}/{name}")
+        items = (item for item in found.get("items") or () if (item.get("metadata") or {}).get("name") == name)
+        return next(items, None), str((found.get("metadata") or {}).get("resourceVersion") or "")
+
     def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
         """The data of a Secret; None if it does not exist."""
         answer = self._cluster.request("GET", f"/api/v1/namespaces/{segment(namespace)}/secrets/{segment(name)}")
