@@ -22,11 +22,16 @@ def test_while_paused_nothing_is_written_in_the_cluster_not_even_by_deletions(
     installation: Installation, tenant: Tenant, tmp_path: Path, control_plane: ControlPlane
 ) -> None:
     other = tenant.beside("other")
+    for one, name in ((tenant, "app"), (other, "else")):
+        one.push({"all.yaml": config_map(name, a="1")})
+        one.write_sync()
+    assert pause(tenant).returncode == 0
     with running(installation.agent(tmp_path / "agent")):
-        for one, name in ((tenant, "app"), (other, "else")):
-            one.push({"all.yaml": config_map(name, a="1")})
-            one.write_sync()
-            one.wait_ready()
+        tenant.wait_condition("Ready", "False", "Paused")  # it holds from the first moment of an agent
+        assert "app" not in _names(tenant)
+        assert pause(tenant, "--resume").returncode == 0
+        tenant.wait_ready()
+        other.wait_ready()
         braked = pause(tenant, "--reason", "incident 4711")
         assert braked.returncode == 0, braked.stderr
         for one in (tenant, other):
@@ -52,22 +57,6 @@ def test_while_paused_nothing_is_written_in_the_cluster_not_even_by_deletions(
         tenant.wait_ready()
         eventually(lambda: not [item for item in _names(tenant) if item == "else"], what="the deletion goes on")
         assert "nothing was paused" in pause(tenant, "--resume").stderr
-
-
-def test_a_pause_that_began_while_no_agent_ran_holds_from_its_first_moment(
-    installation: Installation, tenant: Tenant, tmp_path: Path
-) -> None:
-    assert pause(tenant).returncode == 0
-    try:
-        tenant.push({"all.yaml": config_map("app", a="1")})
-        tenant.write_sync()
-        with running(installation.agent(tmp_path / "agent")):
-            tenant.wait_condition("Ready", "False", "Paused")
-            assert "app" not in _names(tenant)
-            assert pause(tenant, "--resume").returncode == 0
-            tenant.wait_ready()
-    finally:
-        pause(tenant, "--resume")
 
 
 def test_a_suspended_sync_says_who_did_it_and_why(shared_agent: AgentProcess, tenant: Tenant) -> None:
