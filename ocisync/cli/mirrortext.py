@@ -11,6 +11,7 @@ from ocisync.kit.sizes import readable as size
 if TYPE_CHECKING:
     from ocisync.mirror.plan import Plan, RepositoryPlan
 
+
 def plan(found: Plan) -> str:
     """A table of repositories, then the tags that change."""
     rows = [_row(one) for one in found.repositories]

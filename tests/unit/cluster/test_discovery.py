@@ -34,6 +34,7 @@ class Documents(Cluster):
         accept: str = "",
         timeout_s: float = 0.0,
         as_user: str = "",
+        gentle: bool = False,
     ) -> Response:
         self.asked.append(path)
         if path not in self.table:

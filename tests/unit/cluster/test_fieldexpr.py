@@ -86,7 +86,7 @@ def entry(fields: dict[str, Any], manager: str = "x") -> ManagerEntry:
     return ManagerEntry(manager, "Update", "apps/v1", "", "", fields)
 
 
-PORTS = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"app"}': {
+PORTS: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"app"}': {
     ".": {}, "f:ports": {'k:{"containerPort":81,"protocol":"TCP"}': {".": {}, "f:containerPort": {}}}}}}}}}  # fmt: skip
 
 

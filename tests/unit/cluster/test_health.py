@@ -118,7 +118,7 @@ CASES = [
     ("pod ready", pod("Running", cond("Ready")), OK, ""),
     ("pod done", pod("Succeeded"), OK, ""),
     ("pod failed", pod("Failed", message="oom"), BAD, "oom"),
-    ("pod crashing", pod("Running", cond("Ready", "False"), containerStatuses=[BACKOFF]), BAD, "exit code 3: no database"),
+    ("pod crashing", pod("Running", cond("Ready", "False"), containerStatuses=[BACKOFF]), BAD, "code 3: no database"),
     ("pod pending", pod("Pending", cond("PodScheduled", "False", "Unschedulable", "no cpu")), BUSY, "no cpu"),
     ("pod new", obj("v1", "Pod"), BUSY, "node"),
     ("job running", job(None, startTime="t"), OK, "0 of 1 pods of the job succeeded"),
