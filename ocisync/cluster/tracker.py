@@ -192,19 +192,28 @@ class Tracker:
             record = self._kept.table.get(object_id)
             return record.applied if record is not None and record.sync_id == sync_id else None
 
-    def untouched(self, sync_id: str, object_id: ObjectId) -> Applied | None:
-        """What our last apply left, if the object was watched since then and nothing waits to be done about it."""
+    def untouched(self, sync_id: str, wanted: Desired) -> Applied | None:
+        """What our last apply left, if nothing about the object has changed since: neither what is wanted nor it.
+
+        That is, if it was watched ever since and nothing waits to be done about it. Its place is that of `wanted` from
+        then on.
+        """
+        object_id = wanted.id
         kind = GroupKind(object_id.group, object_id.kind)
         with self._kept.lock:
             record = self._kept.table.get(object_id)
             if record is None or record.sync_id != sync_id or record.claimant or record.health is NOT_FOUND:
                 return None
+            if replace(record.desired, place=wanted.place) != wanted:
+                return None
             if kind not in self._kept.synced or self._kept.problems.get(kind):
                 return None
             activity = self._kept.tasks.get(object_id)
             at_rest = activity is None or (activity.task is Task.NONE and not activity.busy and not activity.deferred)
-            clean = at_rest and object_id not in self._kept.dirty.get(sync_id, ())
-            return record.applied if clean else None
+            if not at_rest or object_id in self._kept.dirty.get(sync_id, ()):
+                return None
+            record.desired = wanted
+            return record.applied
 
     def seen(self, object_id: ObjectId) -> int:
         """The newest resourceVersion that a watch has shown of an object; 0 if it has shown none."""

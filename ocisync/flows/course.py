@@ -1,9 +1,10 @@
 """The course of one pass: what it tries, when it ends early, and when what it left undone is tried again.
 
-A pass over content that is new, under another spec, or that a person asked for, tries everything. One that continues an
-earlier pass tries only what that one left undone and what is due (`retries`); objects that it applied and that the
-watches have shown untouched since cost no request. Between two waves the health of the first is asked, if the spec has
-`wait`; a pass never sits waiting for it: it ends, and a change of health wakes the next one.
+A pass after a start, under another spec, or that a person asked for, tries everything. Every other one tries what has
+changed: an object whose content is the one applied last, and that the watches have shown untouched since, costs no
+request. One that continues an earlier pass over the same artifact also waits until what failed is due (`retries`).
+Between two waves the health of the first is asked, if the spec has `wait`; a pass never sits waiting for it: it ends,
+and a change of health wakes the next one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ocisync.cluster.apply import Action
 from ocisync.cluster.engine import ApplyReport
 from ocisync.cluster.execute import Conduct
 from ocisync.cluster.memory import Applied
-from ocisync.cluster.normalise import Prepared
+from ocisync.cluster.normalise import Desired, Prepared
 from ocisync.flows.memory import Enforced
 from ocisync.flows.offer import offer
 from ocisync.flows.retries import SLOWEST_S, Retry, next_due, noted, postponed
@@ -36,14 +37,18 @@ class Course:
 
     def __init__(self, situation: Situation, digest: str) -> None:
         before = situation.memory.enforced
-        same = before is not None and before.facts.digest == digest and before.generation == situation.spec.generation
+        if before is not None and (before.generation != situation.spec.generation or situation.asked):
+            before = None
         self._s = situation
-        self._before = before if same and not situation.asked else None
+        self._last = before
+        self._before = before if before is not None and before.facts.digest == digest else None
+        self._wanted: Mapping[ObjectId, Desired] = {}
         self._retries: Mapping[ObjectId, Retry] = self._before.retries if self._before is not None else {}
 
     def conduct(self, prepared: Prepared) -> Conduct:
         """What the engine is told."""
         self._release(prepared)
+        self._wanted = {one.id: one for one in prepared.desired}
         return Conduct(
             postponed=postponed(self._retries, self._s.ports.clock.monotonic()),
             settled=self._settled,
@@ -66,9 +71,12 @@ class Course:
             enforced.schemas = self._s.ports.engine.schemas()
 
     def _settled(self, object_id: ObjectId) -> Applied | None:
-        if self._before is None or object_id in self._before.unsettled:
+        if self._last is None or object_id in self._last.unsettled:
             return None
-        return self._s.ports.tracker.untouched(self._s.target.sync_id, object_id)
+        wanted = self._wanted[object_id]
+        if wanted.left and self._before is None:
+            return None  # what others hold of it by now decides what is applied
+        return self._s.ports.tracker.untouched(self._s.target.sync_id, wanted)
 
     def _gate(self, so_far: frozenset[ObjectId]) -> str:
         return unhealthy(self._s, so_far)

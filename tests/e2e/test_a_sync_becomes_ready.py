@@ -44,3 +44,21 @@ def _heads(registry: Registry, tenant: Tenant) -> int:
     """How often the registry was asked what the tag is."""
     path = tenant.registry.repository.partition("/")[2]
     return registry.process.log.read_text().count(f'"HEAD /v2/{path}/manifests/{tenant.tag} ')
+
+
+def test_a_new_revision_writes_only_the_objects_that_differ(
+    control_plane: ControlPlane, shared_agent: AgentProcess, tenant: Tenant
+) -> None:
+    objects = {f"{number:02}.yaml": config_map(f"m{number:02}", k="1") for number in range(20)}
+    tenant.push(objects)
+    tenant.write_sync()
+    tenant.wait_ready()
+    mark = control_plane.audit.mark()
+    moved = {"moved.yaml": objects.pop("07.yaml")}  # the same content in another file
+    built = tenant.push({**objects, **moved, "03.yaml": config_map("m03", k="2")})
+    tenant.wait_ready(built.descriptor.digest)
+    tenant.wait_value("m03", "k", "2")
+    written = control_plane.audit.events(since=mark, verb="patch", namespace=tenant.namespace, resource="configmaps")
+    assert [event.name for event in written] == ["m03"]
+    tenant.edit("m07", k="by hand")
+    tenant.wait_value("m07", "k", "1")
