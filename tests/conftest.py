@@ -25,6 +25,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -107,6 +108,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["OCISYNC_TEST_CACHE"] = str(cache)
     os.environ["HOME"] = home.name
     os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A run in the background of a shell: what it starts would be deaf to the Ctrl-C that tests send.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
