@@ -167,6 +167,9 @@ class LayoutDirectory:
                 os.link(name, MARKER, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
             except FileExistsError:
                 pass
+            except FileNotFoundError:
+                if not self.exists():  # else the other one was faster, and has swept our file away
+                    raise
             except OSError as error:
                 if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
                     raise

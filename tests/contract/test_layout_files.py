@@ -305,6 +305,22 @@ def test_several_processes_write_at_once_and_no_tag_is_lost(path: Path) -> None:
             store.manifest(tag)
 
 
+def test_of_two_writers_that_begin_at_once_the_slower_goes_on_with_the_layout_of_the_faster(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    overtaken: list[str] = []
+
+    def overtake(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.link" and arguments[1] == "oci-layout" and not overtaken:
+            overtaken.append(str(arguments[0]))
+            filled(path, "faster")
+
+    sys.addaudithook(overtake)  # it stays, and does nothing more
+    filled(path, "slower")
+    assert overtaken
+    with opened(path) as store:
+        assert sorted(store.tags()) == ["faster", "slower"]
+
+
 def test_a_writer_killed_at_any_moment_leaves_a_sound_layout(path: Path) -> None:
     filled(path, "first")
     for _ in range(4):
