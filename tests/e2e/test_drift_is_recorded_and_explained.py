@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def test_drift_is_recorded_with_values_manager_and_times_and_the_record_survives
         tenant.cluster.kubectl("scale", "deployment/web", "--replicas=7", "-n", tenant.namespace)
         (scaled,) = recorded(ask, 1)
         agent.kill()
+        # Times in managedFields have whole seconds: what the agent wrote in its last three may pass for a change.
+        written = datetime.fromisoformat(scaled["correctedAt"])
+        eventually(lambda: datetime.now(UTC) - written > timedelta(seconds=4), what="the last write is past")
         before = len(agent.logs("ready"))
         tenant.edit("settings", colour="green")
         agent.start()
@@ -101,7 +105,8 @@ def test_drift_is_recorded_with_values_manager_and_times_and_the_record_survives
     assert "aGFja2Vk" not in json.dumps(answer) and "correct-horse" not in json.dumps(answer)
     at_rest = control_plane.audit.mark()
     for words in ("deploy/web", "deployments.apps/web", "Deployment"):
-        assert [e["object"]["name"] for e in ask("drift", "--object", words)[1]["items"]] == ["web"]
+        items = ask("drift", "--object", words)[1]["items"]
+        assert [e["object"]["name"] for e in items] == ["web"], items
     asked = {event.verb for event in control_plane.audit.events(since=at_rest, user_agent="ocisync/")}
     assert asked == {"list"}, "looking at the record writes nothing"
 
