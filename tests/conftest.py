@@ -122,7 +122,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs a real server as ``real``, so that ``-m 'not real'`` is the fast run."""
+    """Marks what needs a real server as ``real``, so that ``-m 'not real'`` is the fast run; leaves heavy tests out."""
+    if os.environ.get("OCISYNC_HEAVY") != "1":
+        items[:] = [item for item in items if item.get_closest_marker("heavy") is None]
     for item in items:
         if not isinstance(item, pytest.Function):
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +170,6 @@ SHOP = Path(__file__).parents[2] / "examples" / "shop" / "environments" / "devel
 
 
 @pytest.mark.heavy
-@pytest.mark.skipif(os.environ.get("OCISYNC_HEAVY") != "1", reason="a hundred objects, three times: OCISYNC_HEAVY=1")
 def test_the_whole_shop_is_applied_as_planned_and_deleted_as_approved(tenant: Tenant, cli: Cli, tmp_path: Path) -> None:
     where = ("-n", tenant.namespace, "--kubeconfig", str(tenant.cluster.kubeconfig), "--no-git", "--name", "whole")
     code, plan = _json(cli("plan", str(SHOP), *where, "-o", "json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,9 +14,7 @@ from tests.support.controlplane import ControlPlane, Programs
 from tests.support.registries import Registry
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("OCISYNC_HEAVY") != "1", reason="takes a control plane of its own; OCISYNC_HEAVY=1 runs it"
-)
+pytestmark = pytest.mark.heavy  # takes a control plane of its own
 
 
 @pytest.fixture
