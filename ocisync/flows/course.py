@@ -1,8 +1,8 @@
 """The course of one pass: what it tries, when it ends early, and when what it left undone is tried again.
 
-A pass after a start, under another spec, or that a person asked for, tries everything. Every other one tries what has
-changed: an object whose content is the one applied last, and that the watches have shown untouched since, costs no
-request. One that continues an earlier pass over the same artifact also waits until what failed is due (`retries`).
+A pass after a start or under another spec tries everything. Every other one tries what has changed: an object whose
+content is the one applied last, and that the watches have shown untouched since, costs no request. One that continues
+an earlier pass over the same artifact also waits until what failed is due (`retries`), unless a person asked for it.
 Between two waves the health of the first is asked, if the spec has `wait`; a pass never sits waiting for it: it ends,
 and a change of health wakes the next one.
 """
@@ -37,11 +37,12 @@ class Course:
 
     def __init__(self, situation: Situation, digest: str) -> None:
         before = situation.memory.enforced
-        if before is not None and (before.generation != situation.spec.generation or situation.asked):
+        if before is not None and before.generation != situation.spec.generation:
             before = None
+        same = before is not None and before.facts.digest == digest
         self._s = situation
         self._last = before
-        self._before = before if before is not None and before.facts.digest == digest else None
+        self._before = before if same and not situation.asked else None
         self._wanted: Mapping[ObjectId, Desired] = {}
         self._retries: Mapping[ObjectId, Retry] = self._before.retries if self._before is not None else {}
 
