@@ -104,8 +104,9 @@ class Tracker:
                 if owner is None:
                     if mine and other:
                         refused[object_id] = other
-                # Who may take it still has to: until its apply succeeds, the present owner keeps it.
-                elif not (asking is not None and asking.older_than(owner)):
+                # Who may take it still has to: until its apply succeeds, the present owner keeps it. Times of creation
+                # have whole seconds; of two syncs of one second the present owner is the older one.
+                elif not (asking is not None and asking.created_at < owner.created_at):
                     refused[object_id] = owner.name
         return refused
 
