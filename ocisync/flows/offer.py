@@ -39,10 +39,11 @@ def leads_to(source: SourceSpec, tag: str) -> bool:
 
 
 def _newest(store: Store, source: SourceSpec) -> str:
-    versions = newest_first(store.tags())
-    found = newest_first(versions, parse_range(source.selector))
+    tags = list(store.tags())
+    found = newest_first(tags, parse_range(source.selector))
     if found:
         return found[0]
+    versions = newest_first(tags)
     there = f"the newest version is {versions[0]}" if versions else "there is no version at all"
     repository = source.reference.repository
     raise NotFound(
