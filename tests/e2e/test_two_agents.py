@@ -35,7 +35,7 @@ class Pair:
         self.installation = installation
         self.plane = plane
         self.directory = directory
-        self.mark = plane.audit.mark()
+        self.start = self.mark = plane.audit.mark()
 
     def agent(self, name: str, *extra: str) -> AgentProcess:
         options = ("--leader-elect", "--identity", name, *extra)
@@ -60,7 +60,9 @@ class Pair:
         return [one for one in self.events(name) if one.verb in WRITES and one.resource != "leases"]
 
     def last_renewal(self, name: str) -> datetime:
-        return max(one.received for one in self.events(name, resource="leases", verb="update") if one.code == 200)
+        # From the first on: a holder may be frozen before its next renewal is due.
+        leases = self.plane.audit.events(since=self.start, user_agent=f"({name})", resource="leases", verb="update")
+        return max(one.received for one in leases if one.code == 200)
 
     def assert_silent_after_its_time(self, name: str, successor: str) -> None:
         """No write of one holder later than its time, and none of the next one before that."""
