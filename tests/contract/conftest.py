@@ -19,7 +19,7 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
     if request.param == "sandbox":
         sandbox: Path = request.getfixturevalue("sandbox_cluster").kubeconfig
         return sandbox
-    return _real(request)
+    return real_kubeconfig(request)
 
 
 @pytest.fixture
@@ -48,11 +48,12 @@ def home(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def real_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineDriver]:
     """The same on a real API server only: for access control and speed, which the sandbox does not have."""
-    with driver(_real(request), installed=tmp_path) as made:
+    with driver(real_kubeconfig(request), installed=tmp_path) as made:
         yield made
 
 
-def _real(request: pytest.FixtureRequest) -> Path:
+def real_kubeconfig(request: pytest.FixtureRequest) -> Path:
+    """The real API server: the person's, or ours."""
     given = requirements.existing_kubeconfig()
     if given is not None:
         return given

@@ -39,6 +39,9 @@ def allow_config_maps(engine: EngineDriver, verbs: tuple[str, ...]) -> None:
     root = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{engine.namespace}"
     post(engine.kube, f"{root}/roles", role)
     post(engine.kube, f"{root}/rolebindings", binding)
+    deployer = f"system:serviceaccount:{engine.namespace}:deployer"
+    path = engine.path("ConfigMap", "there-is-none")
+    eventually(lambda: engine.own.request("GET", path, as_user=deployer).status == 404, what="the deployer's rights")
 
 
 def test_writes_have_the_rights_of_the_syncs_service_account_and_a_refusal_names_it(real_engine: EngineDriver) -> None:
@@ -115,19 +118,19 @@ def test_a_thousand_objects_land_and_a_second_pass_writes_none_of_them(real_engi
 
 
 def test_an_outage_ends_the_pass_early_and_the_next_pass_converges(control_plane: ControlPlane, tmp_path: Path) -> None:
-    with driver(control_plane.kubeconfig) as engine:
+    with driver(control_plane.kubeconfig, installed=tmp_path) as engine:
         engine.sync(engine.config_map("first"))
         objects = [engine.config_map(f"cm-{number}") for number in range(60)]
-        prepared_kube = engine.kube
-        engine.kube = connect(str(control_plane.kubeconfig), user_agent="ocisync/test", sleep=lambda _: False)
+        patient = engine.agent
+        engine.agent = connect(str(engine.kubeconfig), user_agent="ocisync/test", sleep=lambda _: False)
         control_plane.stop_apiserver()
         try:
             with pytest.raises(Unavailable) as gone:
                 engine.sync(engine.config_map("first"), *objects)
-            assert engine.kube.host in gone.value.message
+            assert engine.own.host in gone.value.message
         finally:
-            engine.kube.close()
-            engine.kube = prepared_kube
+            engine.own.close()
+            engine.agent = patient
             control_plane.start_apiserver()
         assert engine.sync(engine.config_map("first"), *objects).all_applied
         assert len(engine.owned()) == 61

@@ -65,6 +65,6 @@ def _deleted_and_corrected(engine: EngineDriver, hook: Callable[[str], None], *,
     engine.sync(*objects, on_applied=lambda id_, answer: applied.update({id_.name: answer}))
     engine.delete("ConfigMap", "b")
     desired = engine.engine().prepare([manifest(objects[1])], engine.target).desired[0]
-    corrections = Corrections(engine.kube, engine.discovery, engine.engine(hook), lambda _: (engine.target, False))
+    corrections = Corrections(engine.own, engine.discovery, engine.engine(hook), lambda _: (engine.target, False))
     uid = "" if knowing else applied["b"].uid
     return corrections.correct(Correction(engine.target.sync_id, desired, uid, CorrectionReason.RECREATE, applied["b"]))

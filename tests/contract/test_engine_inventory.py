@@ -167,7 +167,7 @@ def test_when_the_inventory_cannot_be_written_nothing_is_applied(engine: EngineD
 def test_large_inventories_are_split_grow_and_lose_nothing(engine: EngineDriver) -> None:
     def store() -> InventoryStore:
         made = InventoryStore(
-            engine.kube, engine.agent_namespace, sync_namespace="x", sync_name="large", shard_bytes=2_000
+            engine.own, engine.agent_namespace, sync_namespace="x", sync_name="large", shard_bytes=2_000
         )
         made.load()
         return made
@@ -207,7 +207,7 @@ def test_a_kill_while_shards_are_split_loses_nothing(engine: EngineDriver) -> No
                 raise Killed(step)
 
         made = InventoryStore(
-            engine.kube, engine.agent_namespace, sync_namespace="x", sync_name="split", shard_bytes=2_000, hook=hook
+            engine.own, engine.agent_namespace, sync_namespace="x", sync_name="split", shard_bytes=2_000, hook=hook
         )
         made.load()
         return made

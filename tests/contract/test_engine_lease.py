@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from ocisync.cluster.client import connect
 from ocisync.cluster.fence import RENEW_DEADLINE_S, WRITE_START_S, Fence
 from ocisync.cluster.inventory import Header, InventoryStore, Term
 from ocisync.model.errors import LeaseLost
-from tests.support.engine import EngineDriver, actions, driver
+from tests.support.engine import EngineDriver, actions
 
 
 @dataclass
@@ -36,7 +35,7 @@ class LeaseHolder:
 
 def header(engine: EngineDriver) -> Header:
     store = InventoryStore(
-        engine.kube, engine.agent_namespace,
+        engine.own, engine.agent_namespace,
         sync_namespace=engine.target.sync_namespace, sync_name=engine.target.sync_name,
     )  # fmt: skip
     store.load()
@@ -79,7 +78,7 @@ def test_a_holder_who_slept_between_reading_and_swapping_the_header_changes_noth
     def meanwhile(step: str) -> None:
         if step == "claim" and slept.lasts:
             slept.lasts = False
-            other = EngineDriver(engine.kube, engine.namespace, engine.agent_namespace)
+            other = engine.other()
             other.target, other.term = engine.target, LeaseHolder("new", 4).term
             other.sync(other.config_map("one"))
 
@@ -145,15 +144,13 @@ def timer() -> Timer:
 
 
 @pytest.fixture
-def fenced(kubeconfig: Path, timer: Timer) -> Iterator[EngineDriver]:
+def fenced(engine: EngineDriver, timer: Timer) -> Iterator[EngineDriver]:
     """An engine whose writes ask a fence that was renewed just now."""
     fence = Fence(clock=timer)
     fence.renewed(timer.now)
-    with driver(kubeconfig) as made:
-        made.kube = connect(str(kubeconfig), user_agent="ocisync/fenced", fence=fence)
-        yield made
-        made.kube.close()
-        made.kube = connect(str(kubeconfig), user_agent="ocisync/test")
+    engine.agent = connect(str(engine.kubeconfig), user_agent="ocisync/fenced", fence=fence)
+    yield engine
+    engine.agent.close()
 
 
 def test_while_the_fence_is_open_writes_go_through_with_a_deadline_at_the_server(fenced: EngineDriver) -> None:
@@ -194,7 +191,7 @@ def test_a_lease_that_ends_in_the_midst_of_an_apply_stops_all_that_is_left(fence
 
 def test_a_write_waits_for_a_renewal_that_comes_in_time(fenced: EngineDriver, timer: Timer) -> None:
     timer.now += WRITE_START_S + 1.0
-    fence = fenced.kube.fence
+    fence = fenced.own.fence
     assert fence is not None
     fence._wait = lambda _, __: fence.renewed(timer.now)
     assert fenced.sync(fenced.config_map("one")).all_applied

@@ -18,8 +18,8 @@ from ocisync.cluster.apply import Action
 from ocisync.cluster.inventory import EntryState
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import FIELD_MANAGER, PART_OF_LABEL
+from tests.contract.conftest import real_kubeconfig
 from tests.support.engine import EngineDriver, driver
-from tests.support.sandboxes import SandboxCluster
 
 HEAVY = os.environ.get("OCISYNC_HEAVY") == "1"
 THEIRS = "applyset-theirs-v1"
@@ -54,17 +54,21 @@ CASES = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def sandbox_engine(sandbox_cluster: SandboxCluster) -> Iterator[EngineDriver]:
+@pytest.fixture(scope="module", params=["sandbox", "real"])
+def shared_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineDriver]:
     """One driver for all examples; each has a sync and names of its own."""
-    with driver(sandbox_cluster.kubeconfig, "property") as made:
+    if request.param == "real":
+        kubeconfig, installed = real_kubeconfig(request), tmp_path_factory.mktemp("installed")
+    else:
+        kubeconfig, installed = request.getfixturevalue("sandbox_cluster").kubeconfig, None
+    with driver(kubeconfig, "property", installed=installed) as made:
         yield made
 
 
 @settings(max_examples=500 if HEAVY else 15, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(cases=st.lists(CASES, min_size=3, max_size=10))
-def test_a_prune_set_is_always_a_subset_of_proven_members(sandbox_engine: EngineDriver, cases: list[Case]) -> None:
-    engine = sandbox_engine.other()
+def test_a_prune_set_is_always_a_subset_of_proven_members(shared_engine: EngineDriver, cases: list[Case]) -> None:
+    engine = shared_engine.other()
     named = {f"c{number}-{secrets.token_hex(3)}": case for number, case in enumerate(cases)}
     for name, case in named.items():
         _make(engine, name, case)

@@ -21,6 +21,7 @@ from ocisync.model.spec import PART_OF_LABEL
 from tests.support.cluster import Cluster
 from tests.support.controlplane import ControlPlane
 from tests.support.engine import EngineDriver, Killed, actions, failure_of
+from tests.support.waiting import eventually
 
 STRICT = Guard(max_prune="100%")  # any number, but no protected kind
 
@@ -83,7 +84,7 @@ def test_an_object_is_written_down_without_uid_before_it_is_applied_and_with_it_
 def test_no_shard_is_larger_than_100_kilobytes_whatever_the_names(engine: EngineDriver) -> None:
     group, space_ = "a-rather-long-group-of-somebody.example.com", "n" * 63
     ids = [ObjectId(group, "SomewhatLongerKind", space_, f"{number:04}-{'x' * 200}") for number in range(2_000)]
-    store = InventoryStore(engine.kube, engine.agent_namespace, sync_namespace="x", sync_name="long")
+    store = InventoryStore(engine.own, engine.agent_namespace, sync_namespace="x", sync_name="long")
     store.load()
     store.add(ids)
     store.record({id_: "00000000-0000-4000-8000-000000000000" for id_ in ids})
@@ -106,7 +107,8 @@ def test_the_account_of_a_sync_can_neither_read_nor_change_its_inventory(
     _allow_everything_in(control_plane, engine.namespace)
     theirs = connect(str(control_plane.kubeconfig_for(engine.namespace, "deployer")), user_agent="test")
     try:
-        assert theirs.request("GET", engine.path("ConfigMap", "a")).status == 200
+        path = engine.path("ConfigMap", "a")
+        eventually(lambda: theirs.request("GET", path).status == 200, what="the rights of the account")
         for method in ("GET", "DELETE"):
             path = f"/api/v1/namespaces/{engine.agent_namespace}/configmaps"
             assert theirs.request(method, path).status == 403

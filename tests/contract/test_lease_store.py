@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,18 +13,18 @@ from ocisync.cluster.client import connect
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import Unavailable
 from tests.support.controlplane import ControlPlane
-from tests.support.engine import driver
+from tests.support.engine import EngineDriver
 from tests.support.waiting import eventually
 
 HELD = Record("a", 15.0, "2026-11-23T12:00:00.000001Z", "2026-11-23T12:00:00.000001Z", 0)
 
 
 @pytest.fixture
-def store(kubeconfig: Path) -> Iterator[LeaseStore]:
-    with driver(kubeconfig, prefix="lease") as made:
-        cluster = connect(str(kubeconfig), user_agent="ocisync/lease", connections=2, sleep=lambda _: True)
-        yield LeaseStore(cluster, made.agent_namespace)
-        cluster.close()
+def store(engine: EngineDriver) -> Iterator[LeaseStore]:
+    """With the rights of the installed agent."""
+    cluster = connect(str(engine.kubeconfig), user_agent="ocisync/lease", connections=2, sleep=lambda _: True)
+    yield LeaseStore(cluster, engine.agent_namespace)
+    cluster.close()
 
 
 def test_a_lease_that_does_not_exist_is_created_by_one_and_not_by_two(store: LeaseStore) -> None:

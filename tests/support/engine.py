@@ -40,7 +40,8 @@ class Killed(BaseException):
 class EngineDriver:
     """A sync of its own in a namespace of its own, and the engine that serves it.
 
-    `agent` is the engine's connection where it runs as it is installed; everybody else's requests go over `kube`.
+    `agent` is the engine's connection where it runs as it is installed, and `kubeconfig` says how to make another one
+    of these; everybody else's requests go over `kube`.
     """
 
     kube: Cluster
@@ -50,16 +51,22 @@ class EngineDriver:
     target: Target = field(init=False)
     term: Callable[[], Term | None] | None = None
     agent: Cluster | None = None
+    kubeconfig: Path = Path()
 
     def __post_init__(self) -> None:
         name = f"sync-{secrets.token_hex(3)}"
         account = OWNER if self.agent is not None else ""
         self.target = Target(applyset_id(name, self.namespace), name, self.namespace, f"uid-{name}", account)
-        self.discovery = Discovery(self.agent or self.kube)
+        self.discovery = Discovery(self.own)
+
+    @property
+    def own(self) -> Cluster:
+        """The connection of what is under test: the installed agent's, or `kube` where nobody is installed."""
+        return self.agent or self.kube
 
     def engine(self, hook: Callable[[str], None] | None = None) -> Engine:
         return Engine(
-            self.agent or self.kube,
+            self.own,
             self.discovery,
             agent_namespace=self.agent_namespace,
             holder="test",
@@ -96,7 +103,9 @@ class EngineDriver:
 
     def other(self) -> EngineDriver:
         """Another sync in the same namespaces."""
-        return EngineDriver(self.kube, self.namespace, self.agent_namespace, agent=self.agent)
+        return EngineDriver(
+            self.kube, self.namespace, self.agent_namespace, agent=self.agent, kubeconfig=self.kubeconfig
+        )
 
     def with_parent(self) -> None:
         """Give the sync its `ArtifactSync`, with the definition that installations have."""
@@ -196,7 +205,7 @@ def driver(kubeconfig: Path, prefix: str = "engine", *, installed: Path | None =
     """
     kube = connect(str(kubeconfig), user_agent="ocisync/test")
     names = [f"{prefix}-{secrets.token_hex(4)}" for _ in range(2)]
-    agent = None
+    agent, path = None, kubeconfig
     try:
         for name in names:
             body = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).encode()
@@ -205,7 +214,8 @@ def driver(kubeconfig: Path, prefix: str = "engine", *, installed: Path | None =
         if installed is not None:
             path = _install(kube, kubeconfig, names[0], names[1], installed)
             agent = connect(str(path), user_agent="ocisync/test")
-        yield EngineDriver(kube, names[0], names[1], agent=agent)
+            _await_rights(agent, names[0])
+        yield EngineDriver(kube, names[0], names[1], agent=agent, kubeconfig=path)
     finally:
         for name in names:
             kube.request("DELETE", f"/api/v1/namespaces/{name}")
@@ -254,6 +264,17 @@ def _install(kube: Cluster, kubeconfig: Path, namespace: str, agent_namespace: s
     return write_kubeconfig(
         directory / f"kubeconfig-{agent_namespace}", admin.server, admin.authority, user, agent_namespace
     )
+
+
+def _await_rights(agent: Cluster, namespace: str) -> None:
+    """Wait until the API server's access control has seen what `_install` wrote: its caches come a little later.
+
+    It sees objects of a kind in the order in which they were written, and these two need the last of each kind.
+    """
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    owner = f"system:serviceaccount:{namespace}:{OWNER}"
+    eventually(lambda: agent.request("GET", path).status == 200, what="the agent's rights")
+    eventually(lambda: agent.request("GET", path, as_user=owner).status == 200, what="the right to impersonate")
 
 
 def _put(kube: Cluster, path: str, body: JsonObject) -> None:

@@ -95,7 +95,7 @@ def look(
     **settings: Any,
 ) -> Looked:
     """Preview a pass over these objects; nothing is written."""
-    door = through(engine.kube)
+    door = through(engine.own)
     made = Engine(
         door, engine.discovery, agent_namespace=engine.agent_namespace, holder="test", version="0.0.1", stop=engine.stop
     )
