@@ -10,6 +10,7 @@ import re
 import pytest
 
 from tests.mutation import table
+from tests.mutation.__main__ import Asked, main, parse
 from tests.mutation.mutants import MUTANTS, Mutant
 from tests.mutation.run import TOP, Fate, copied, replaced
 
@@ -46,6 +47,40 @@ def test_the_documented_table_is_of_these_mutants_and_all_were_killed() -> None:
     tests = "\n".join(path.read_text() for path in sorted(SECURITY.glob("test_*.py")))
     missing = [row[4] for row in table.rows() if f"def {row[4].strip('`')}(" not in tests]
     assert missing == []
+
+
+def test_arguments_choose_mutants_by_name_or_threat_and_none_means_all() -> None:
+    first, last = MUTANTS[0], MUTANTS[-1]
+    assert parse([]).chosen == MUTANTS
+    assert parse([last.name, first.name]).chosen == (first, last)
+    of_threat = tuple(mutant for mutant in MUTANTS if mutant.threat == last.threat)
+    assert parse(["--threat", str(last.threat), "--write"]) == Asked(of_threat, only_list=False, write=True)
+
+
+def test_help_and_list_run_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "--threat N" in capsys.readouterr().out
+    assert main(["--list", MUTANTS[0].name]) == 0
+    assert capsys.readouterr().out == f"T{MUTANTS[0].threat:<3} {MUTANTS[0].name:24} {MUTANTS[0].without}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((MUTANTS[0].name + "x",), f"there is no mutant {MUTANTS[0].name}x; did you mean {MUTANTS[0].name}?"),
+        (("--threat", "999"), "there is no mutant of threat T999; see --list"),
+        (("--threads", "2"), "unrecognized arguments"),
+    ],
+)
+def test_what_does_not_exist_is_a_usage_error_and_not_all_or_none(
+    arguments: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
 
 
 def test_a_sample_of_mutants_is_killed() -> None:
