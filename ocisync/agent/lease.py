@@ -238,7 +238,8 @@ class Lease:
         while not self._stop.stopped:
             pause = self.step()
             if self.role is Role.LOST:
-                raise LeaseLost(f"{self.holder or 'another agent'} holds the lease: this agent ends")
+                after = "nothing more is written, and this agent ends; started again, it stands by"
+                raise LeaseLost(f"{self.problem}: {after}")  # told by whoever ends the process
             self._wake.wait(pause)
             self._wake.clear()
 
@@ -282,7 +283,8 @@ class Lease:
                 return 0.0
             try:
                 pause = self._keep() if self.role in (Role.LEADER, Role.DOUBT) else self._get()
-                self.problem = ""
+                if self.role is not Role.LOST:
+                    self.problem = ""
             except OcisyncError as error:
                 if self.problem != error.message:
                     _LOG.warning(
@@ -356,7 +358,8 @@ class Lease:
 
     def _lose(self, why: str) -> None:
         self._fence.close(why)
-        self._become(Role.LOST, why)
+        self.role, self.problem = Role.LOST, why
+        self._told(Role.LOST, why)
 
     def _become(self, role: Role, why: str) -> None:
         self.role = role

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ocisync.kit.log import logger
 from ocisync.kit.stop import StopToken
+from ocisync.model.errors import LeaseLost
 
 _LOG = logger("supervisor")
 
@@ -69,10 +70,16 @@ class Supervisor:
         return 1 if self._crash else 0
 
     def crashed(self, name: str, error: BaseException) -> None:
-        """Note that a thread died of a defect and stop everything; for threads that others started."""
+        """Note that a thread died and stop everything; for threads that others started.
+
+        A lost lease ends everything, too, but is no defect: it is one line, which says what happens next.
+        """
         with self._lock:
             self._crash = self._crash or name
-        _LOG.error("thread died", thread=name, error=error)
+        if isinstance(error, LeaseLost):
+            _LOG.warning("lease: lost", thread=name, text=error.message)
+        else:
+            _LOG.error("thread died", thread=name, error=error)
         self._stop.stop()
 
     def _guard(self, name: str, body: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ocisync.agent.lease import Lease, LeaseStore, Record, Role
 from ocisync.cluster.fence import LEASE_S, RENEW_DEADLINE_S, WRITE_START_S, WRITE_TIMEOUT_S, Fence
 from ocisync.kit.stop import StopToken
-from ocisync.model.errors import Unavailable
+from ocisync.model.errors import LeaseLost, Unavailable
 
 
 @dataclass
@@ -159,6 +159,19 @@ def test_a_frozen_holder_finds_out_and_never_writes_again() -> None:
     run(world, 5, a, b)
     assert (a.role(), b.role()) == (Role.LOST, Role.LEADER)
     assert not a.may_write()
+
+
+def test_a_lost_lease_says_who_has_it_and_what_happens_next() -> None:
+    world, a, b = pair()
+    run(world, 5, a, b)
+    a.frozen = True
+    run(world, 30, b)
+    with pytest.raises(LeaseLost) as lost:
+        a.lease.run()
+    assert lost.value.message == (
+        "b holds the lease now: nothing more is written, and this agent ends; started again, it stands by"
+    )
+    assert a.told == [Role.LEADER, Role.LOST]
 
 
 def test_an_outage_without_a_successor_costs_no_term() -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import logging
 import threading
+
+import pytest
 
 from ocisync.agent.supervisor import Group, Supervisor
 from ocisync.kit.stop import StopToken
+from ocisync.model.errors import LeaseLost
 
 
 class Recorder:
@@ -43,6 +47,23 @@ def test_a_thread_that_dies_ends_everything_with_an_error() -> None:
     code = Supervisor([recorder.group("a", stop), Group("bad", [("bad", dies)])], stop).run()
     assert code == 1
     assert recorder.said[-1] == "a loop ended"
+
+
+def test_a_lost_lease_ends_everything_with_an_error_and_is_told_in_one_line_as_no_defect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "ocisync")
+    stop, recorder = StopToken(), Recorder()
+
+    def loses() -> None:
+        raise LeaseLost("another holds the lease")
+
+    code = Supervisor([recorder.group("a", stop), Group("lease", [("lease", loses)])], stop).run()
+    assert code == 1
+    assert recorder.said[-1] == "a loop ended"
+    (line,) = caplog.records
+    assert (line.levelname, line.getMessage(), line.exc_info) == ("WARNING", "lease: lost", None)
+    assert line.__dict__["fields"] == {"thread": "lease", "text": "another holds the lease"}
 
 
 def test_a_thread_that_returns_unasked_counts_as_dead() -> None:
