@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from functools import lru_cache
 
 from ocisync.cluster import ownership
 from ocisync.cluster.client import APPLY_PATCH, JSON, JSON_PATCH, PARTIAL_METADATA, Cluster, Response
 from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.cluster.leave import yielded
-from ocisync.cluster.memory import NO_GENERATION, Applied, applied_of
+from ocisync.cluster.memory import Applied, applied_of, version_of
 from ocisync.cluster.normalise import ApplyMode, Desired, Target, canonical_json
 from ocisync.cluster.outcome import (
     ApiFailure,
@@ -35,7 +32,7 @@ from ocisync.cluster.outcome import (
     with_advice,
 )
 from ocisync.cluster.ownership import Claim
-from ocisync.model.clock import parse_rfc3339
+from ocisync.cluster.past import Past
 from ocisync.model.errors import ClusterRefused, Unavailable
 from ocisync.model.resource import JsonObject, ObjectId, annotations_of
 from ocisync.model.spec import FIELD_MANAGER, PROTECT
@@ -47,7 +44,6 @@ _TIMED = (("fieldManager", FIELD_MANAGER),)
 _ONLY_CREATE = "1"
 _ROUNDS = 4  # how often one call starts over when the object changes between our requests
 _GONE_WITHIN_S = 30.0
-_CLOCK_GRAIN_S = 2.0
 
 
 class Action(StrEnum):
@@ -98,6 +94,7 @@ class Applier:
         sleep: waits; returns True when it was interrupted.
         gentle: let every other request go first.
         renewing: told before a known object is made anew, with another uid; what it raises keeps that from happening.
+        past: to tell an apply that changed nothing; without it, one of which that is not plain counts as a change.
     """
 
     def __init__(
@@ -111,8 +108,10 @@ class Applier:
         sleep: Callable[[float], bool] | None = None,
         gentle: bool = False,
         renewing: Callable[[ObjectId], None] | None = None,
+        past: Past | None = None,
     ) -> None:
         self._renewing = renewing
+        self._past = past
         self._cluster = cluster
         self._discovery = discovery
         self._target = target
@@ -137,7 +136,7 @@ class Applier:
             known: the inventory has it: force is ours to use.
             uid: the object that is meant, when known.
             recreate: a change of an immutable field may delete and create the object anew.
-            previous: what an earlier apply left, to tell an unchanged object from a changed one.
+            previous: what an earlier apply of this process left, to tell an unchanged object from a changed one.
         """
         try:
             return self._apply(desired, known=known, uid=uid, recreate=recreate, previous=previous)
@@ -178,13 +177,17 @@ class Applier:
     ) -> ObjectResult:
         if desired.options.apply is ApplyMode.IGNORE:
             return ObjectResult(desired.id, Action.SKIPPED, desired.place)
-        path = self._path(self._resource(desired), desired)
+        resource = self._resource(desired)
+        path = self._path(resource, desired)
         if desired.options.apply is ApplyMode.IF_NOT_PRESENT and self._read(path, desired) is not None:
             return ObjectResult(desired.id, Action.SKIPPED, desired.place)
+        since = previous.resource_version if previous is not None else 0
         if known:
+            if previous is None and self._past is not None:
+                since = self._past.mark(resource.path(), resource.path(desired.id.namespace))
             response = self._update(path, desired, uid)
             if response is not None:
-                return self._settled(path, desired, response, recreate=recreate, uid=uid, previous=previous)
+                return self._settled(path, desired, response, recreate, uid, previous, since)
             self._renew(desired.id)
         return self._first_contact(path, desired, recreate=recreate, previous=previous)
 
@@ -233,15 +236,14 @@ class Applier:
         for _ in range(_ROUNDS):
             response = self._patch(path, desired.payload(resource_version=_ONLY_CREATE), _QUERY)
             if response.status != 409:
-                return self._settled(path, desired, response, recreate=False, uid="", previous=previous)
+                return self._settled(path, desired, response, False, "", previous, 0)
             live = self._read(path, desired)
             if live is None:
                 continue
             response = self._join(path, desired, live)
             if response.status != 409 or self._classify(response, desired).field_conflict:
-                return self._settled(
-                    path, desired, response, recreate=recreate, uid=_uid(live), previous=previous, adopted=True
-                )
+                since = version_of(live)
+                return self._settled(path, desired, response, recreate, _uid(live), previous, since, adopted=True)
         raise _Refusal(failed(ErrorClass.CONFLICT, "Changing", "it keeps changing while it is applied"))
 
     def _join(self, path: str, desired: Desired, live: JsonObject) -> Response:
@@ -280,10 +282,11 @@ class Applier:
         path: str,
         desired: Desired,
         response: Response,
-        *,
         recreate: bool,
         uid: str,
         previous: Applied | None,
+        since: int,
+        *,
         adopted: bool = False,
     ) -> ObjectResult:
         if response.status >= 400:
@@ -292,15 +295,25 @@ class Applier:
                 return self._recreate(path, desired, uid)
             raise _Refusal(failure)
         answer: JsonObject = json.loads(response.body)
-        created = response.status == 201
+        applied, created, action = applied_of(answer), response.status == 201, Action.CREATED
+        if not created:
+            action = self._action(path, answer, applied, previous, since, response.headers.get("Date", ""))
         residue = None if created else ownership.residue_patch(answer, adopted=adopted)
         if residue is not None:
             answer = self._json_patch(path, residue, desired) or answer
+            applied = applied_of(answer)
         if (answer.get("metadata") or {}).get("deletionTimestamp"):
             raise _Refusal(_terminating())
-        applied = applied_of(answer)
-        action = Action.CREATED if created else _action(applied, previous, response.headers)
         return ObjectResult(desired.id, action, desired.place, applied=applied)
+
+    def _action(
+        self, path: str, answer: JsonObject, applied: Applied, previous: Applied | None, since: int, date: str
+    ) -> Action:
+        if self._past is None:
+            changed = previous is None or previous.resource_version != applied.resource_version
+        else:
+            changed = self._past.changed(path, answer, applied, previous, since, date)
+        return Action.CONFIGURED if changed else Action.UNCHANGED
 
     def _recreate(self, path: str, desired: Desired, uid: str) -> ObjectResult:
         self._delete(path, desired, uid)
@@ -421,38 +434,3 @@ def _yielding(desired: Desired, live: JsonObject) -> bytes:
         return desired.payload(uid=uid)
     version = (live.get("metadata") or {}).get("resourceVersion")
     return canonical_json({**body, "metadata": {**body["metadata"], "uid": uid, "resourceVersion": version}})
-
-
-def _action(applied: Applied, previous: Applied | None, headers: Mapping[str, str]) -> Action:
-    """Tell a no-op from a change: the server moves our entry's time only when the apply changed something."""
-    known = previous if previous is not None and previous.uid == applied.uid else None
-    if known is not None and known.resource_version == applied.resource_version:
-        return Action.UNCHANGED
-    if known is not None and known.entry_time == applied.entry_time and not _changed_within(known, applied):
-        return Action.UNCHANGED
-    changed_at = _entry_time(applied.entry_time)
-    answered_at = _http_date(headers.get("Date", ""))
-    if changed_at is None or answered_at is None:
-        return Action.CONFIGURED
-    return Action.UNCHANGED if (answered_at - changed_at).total_seconds() > _CLOCK_GRAIN_S else Action.CONFIGURED
-
-
-def _changed_within(known: Applied, applied: Applied) -> bool:
-    """Whether the version may have moved by us although our entry's time, which has whole seconds, stands still."""
-    if applied.generation != NO_GENERATION and known.generation == applied.generation:
-        return known.owned_digest != applied.owned_digest
-    return True
-
-
-# Both have whole seconds: thousands of answers share a handful of texts.
-@lru_cache(maxsize=64)
-def _entry_time(text: str) -> datetime | None:
-    return parse_rfc3339(text)
-
-
-@lru_cache(maxsize=64)
-def _http_date(text: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(text).astimezone(UTC)
-    except (ValueError, TypeError):
-        return None

@@ -25,6 +25,7 @@ from ocisync.cluster.normalise import ApplyMode, Desired, Prepared, Rejected, Ta
 from ocisync.cluster.outcome import classify
 from ocisync.cluster.ownership import is_member
 from ocisync.cluster.parent import Parent, recorded
+from ocisync.cluster.past import Past
 from ocisync.cluster.plan import Kept, Plan, candidates, make_plan
 from ocisync.cluster.prune import STILL_NEEDED, Pruner
 from ocisync.cluster.renewal import Renewal
@@ -373,6 +374,7 @@ class Engine:
             sleep=self._stop.wait,
             gentle=settings.gentle,
             renewing=renewing,
+            past=Past(self._cluster, user=target.user, gentle=settings.gentle),
         )
         return Executor(
             applier,

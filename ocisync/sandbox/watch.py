@@ -3,7 +3,8 @@
 A watch with a selector sees an object that begins to match as ADDED and one that ceases to match as DELETED, as it
 was before. `sendInitialEvents=true&resourceVersionMatch=NotOlderThan` streams what is there and then a bookmark
 annotated `k8s.io/initial-events-end`. A resourceVersion older than the kept history ends in an ERROR event with a 410
-Status. Pages continue in name order from what is there at that moment, under the first page's resourceVersion.
+Status. Pages continue in name order from what is there at that moment, under the first page's resourceVersion. A list
+at `resourceVersionMatch=Exact` shows what was there at that version, as far as history is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ocisync.sandbox.httpserver import ConnectionLostError, Reply, Request
 from ocisync.sandbox.kinds import Resource
 from ocisync.sandbox.selectors import Test, parse_fields, parse_labels
 from ocisync.sandbox.shapes import Json
-from ocisync.sandbox.store import ADDED, DELETED, MODIFIED, Event, Store, Stored, Table, dump
+from ocisync.sandbox.store import ADDED, DELETED, MODIFIED, Event, Key, Store, Stored, Table, dump
 
 BOOKMARK_EVERY_S: Final = 60.0
 PEEK_EVERY_S: Final = 1.0  # how soon a client that hung up is noticed while nothing happens
@@ -74,20 +75,19 @@ def _revision(request: Request) -> int | None:
 def list_objects(store: Store, table: Table, resource: Resource, namespace: str, request: Request) -> bytes:
     """Answer a list."""
     wanted = selection(resource, namespace, request)
-    _revision(request)
+    moment = _moment(request)
     limit = int(request.param("limit") or 0)
     start: tuple[str, str] | None = None
     with store.lock:
-        revision = store.revision
+        revision, objects = (store.revision, table.objects) if moment is None else _as_of(store, table, moment)
         if request.param("continue"):
             revision, start = _read_token(request.param("continue"))
             if revision < table.oldest:
                 raise apierrors.gone("The provided continue parameter is too old to display a consistent list result.")
-        keys = sorted(table.objects)
         found = [
-            (key, table.objects[key])
-            for key in keys
-            if (start is None or key > start) and wanted.matches(table.objects[key])
+            (key, objects[key])
+            for key in sorted(objects)
+            if (start is None or key > start) and wanted.matches(objects[key])
         ]
     metadata: dict[str, Json] = {"resourceVersion": str(revision)}
     if resource.custom:
@@ -98,6 +98,36 @@ def list_objects(store: Store, table: Table, resource: Resource, namespace: str,
             metadata["remainingItemCount"] = len(found) - limit
         found = found[:limit]
     return views.list_body(resource, (stored for _, stored in found), request.header("accept"), metadata)
+
+
+def _moment(request: Request) -> int | None:
+    """The one version that a list asks for; None for what is there now."""
+    revision = _revision(request)
+    if request.param("resourceVersionMatch") != "Exact":
+        return None
+    if not revision:
+        why = 'resourceVersionMatch "Exact" is forbidden without a resourceVersion other than "0"'
+        causes = [apierrors.forbidden_value("resourceVersionMatch", why)]
+        raise apierrors.invalid("meta.k8s.io", "ListOptions", "", causes)
+    return revision
+
+
+def _as_of(store: Store, table: Table, moment: int) -> tuple[int, dict[Key, Stored]]:
+    """What a table held at a version: what it holds now, with all that came later taken back."""
+    if moment > store.revision:
+        raise ApiError("Timeout", f"Too large resource version: {moment}, current: {store.revision}", code=504)
+    position = table.position(moment)
+    if position is None:
+        raise apierrors.gone(f"The provided resource version is too old: {moment} ({table.oldest})")
+    objects = dict(table.objects)
+    for event in reversed(table.events[position - table.dropped :]):
+        metadata = event.new.value["metadata"]
+        key = (str(metadata.get("namespace") or ""), str(metadata["name"]))
+        if event.old is None:
+            objects.pop(key, None)
+        else:
+            objects[key] = event.old
+    return moment, objects
 
 
 def _write_token(revision: int, key: tuple[str, str]) -> str:

@@ -137,3 +137,30 @@ def test_all_namespaces_can_be_watched_at_once(raw: RawApi, maps: str, home: str
     selector = quote(f"tier={f't-{home}'[:60]}")
     event = seen(raw, f"/api/v1/configmaps?watch=1&resourceVersion={start}&labelSelector={selector}", 1)[0]
     assert event["object"]["metadata"]["namespace"] == home
+
+
+def test_a_list_at_exactly_one_version_shows_objects_as_they_were_just_then(raw: RawApi, maps: str) -> None:
+    first = put_map(raw, maps, "a", colour="blue")["metadata"]["resourceVersion"]
+    between = put_map(raw, maps, "b")["metadata"]["resourceVersion"]
+    last = put_map(raw, maps, "a", colour="red")["metadata"]["resourceVersion"]
+    raw.request("DELETE", f"{maps}/b").ok()
+
+    def at(moment: str, name: str) -> list[tuple[str, Any]]:
+        query = f"resourceVersion={moment}&resourceVersionMatch=Exact&fieldSelector=metadata.name%3D{name}"
+        answer = raw.get(f"{maps}?{query}").ok()
+        assert answer["metadata"]["resourceVersion"] == moment
+        items = answer["items"]
+        return [(item["metadata"]["resourceVersion"], (item.get("data") or {}).get("colour")) for item in items]
+
+    assert at(str(int(first) - 1), "a") == []
+    assert at(first, "a") == [(first, "blue")]
+    assert at(str(int(last) - 1), "a") == [(first, "blue")]
+    assert at(last, "a") == [(last, "red")]
+    assert at(first, "b") == [] and at(between, "b") == [(between, None)] and at(last, "b") == [(between, None)]
+
+
+def test_a_list_at_exactly_one_version_needs_that_version(raw: RawApi, maps: str) -> None:
+    for query in ("resourceVersionMatch=Exact", "resourceVersion=0&resourceVersionMatch=Exact"):
+        refused = raw.get(f"{maps}?{query}")
+        assert refused.status == 422, query
+        assert [cause["field"] for cause in refused.body["details"]["causes"]] == ["resourceVersionMatch"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,6 @@ def test_drift_is_recorded_with_values_manager_and_times_and_the_record_survives
         tenant.cluster.kubectl("scale", "deployment/web", "--replicas=7", "-n", tenant.namespace)
         (scaled,) = recorded(ask, 1)
         agent.kill()
-        # Times in managedFields have whole seconds: what the agent wrote in its last three may pass for a change.
-        written = datetime.fromisoformat(scaled["correctedAt"])
-        eventually(lambda: datetime.now(UTC) - written > timedelta(seconds=4), what="the last write is past")
         before = len(agent.logs("ready"))
         tenant.edit("settings", colour="green")
         agent.start()
