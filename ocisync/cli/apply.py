@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ocisync import __version__
-from ocisync.cli import keylessflags, output, sourceflags
+from ocisync.cli import output
 from ocisync.cli.applyflags import set_options, set_taken_from
-from ocisync.cli.options import cluster_options, common_options, output_option, registry_options
-from ocisync.cli.places import layout_option
-from ocisync.cli.plantargets import TrustFlags, read_side, require_trust, sync_named, warn_unverified
-from ocisync.cli.renderflags import render_options, render_taken_from
-from ocisync.cli.sourceflags import source_options
+from ocisync.cli.plantargets import (
+    content_options,
+    content_taken_from,
+    read_side,
+    require_trust,
+    sync_named,
+    warn_unverified,
+)
 from ocisync.cli.syncs import namespace_option
-from ocisync.cli.trustflags import trust_options
 from ocisync.model.errors import ClusterRefused, ExitCode, Refused, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -45,15 +47,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="The longest wait.",
 )
-@trust_options
-@keylessflags.identity_options
-@layout_option
-@source_options
-@render_options
-@cluster_options
-@output_option("text", "json", "yaml")
-@registry_options
-@common_options
+@content_options
 def command(
     target: str,
     namespace: str,
@@ -85,11 +79,7 @@ def command(
       3 changes (--dry-run only) · 4 held, or refused by key or policy · 5 no such directory or artifact
       6 access denied · 7 not everything yet: run it again · 8 the cluster refused objects
     """
-    trust = TrustFlags(
-        rest.pop("key_files"), rest.pop("policy_files"), keylessflags.identity_taken_from(rest), rest.pop("stands_for")
-    )
-    source = sourceflags.taken_from(rest)
-    source["render"] = render_taken_from(rest)
+    trust, source = content_taken_from(rest)
     if sync_named(target):
         raise UsageError(
             f"{target} is neither a directory nor a reference",

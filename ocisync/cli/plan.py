@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ocisync.cli import keylessflags, output, sourceflags
+from ocisync.cli import output
 from ocisync.cli.applyflags import set_options, set_taken_from
-from ocisync.cli.options import cluster_options, common_options, output_option, registry_options
-from ocisync.cli.places import layout_option
 from ocisync.cli.plantargets import (
     TrustFlags,
+    content_options,
+    content_taken_from,
     is_directory,
     read_side,
     read_source,
     sync_named,
     warn_unverified,
 )
-from ocisync.cli.renderflags import render_options, render_taken_from
-from ocisync.cli.sourceflags import source_options
 from ocisync.cli.syncs import namespace_option
-from ocisync.cli.trustflags import trust_options
 from ocisync.model.errors import ExitCode, OcisyncError, UsageError
 
 if TYPE_CHECKING:
@@ -52,15 +49,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether the text shows every changed field.",
 )
-@trust_options
-@keylessflags.identity_options
-@layout_option
-@source_options
-@render_options
-@cluster_options
-@output_option("text", "json", "yaml")
-@registry_options
-@common_options
+@content_options
 def command(
     target: str,
     namespace: str,
@@ -92,11 +81,7 @@ def command(
     Exit codes: 0 no changes · 3 changes · 1 manifests that cannot be read · 2 usage · 4 refused by key or policy
       5 no such sync, directory or artifact · 6 access denied · 7 registry or cluster not reachable · 8 cluster refused
     """
-    trust = TrustFlags(
-        rest.pop("key_files"), rest.pop("policy_files"), keylessflags.identity_taken_from(rest), rest.pop("stands_for")
-    )
-    source = sourceflags.taken_from(rest)
-    source["render"] = render_taken_from(rest)
+    trust, source = content_taken_from(rest)
     running = sync_named(target)
     if running and sync:
         raise UsageError(f"{target} is a sync already", hint=f"ocisync plan {target} -n NAMESPACE, or a directory")

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocisync.cli import output, sourceflags
+from ocisync.cli import keylessflags, output, sourceflags
 from ocisync.cli.clock import SystemClock
 from ocisync.cli.keylessflags import IdentityFlags
-from ocisync.cli.places import open_place, place_of, require_version
-from ocisync.cli.trustflags import named_trust
+from ocisync.cli.options import cluster_options, common_options, output_option, registry_options
+from ocisync.cli.places import layout_option, open_place, place_of, require_version
+from ocisync.cli.renderflags import render_options, render_taken_from
+from ocisync.cli.trustflags import named_trust, trust_options
 from ocisync.model.errors import AccessDenied, InvalidInput, NotFound, OcisyncError, UsageError
 from ocisync.model.ref import LAYOUT_SCHEME
 from ocisync.model.values import dataclass
@@ -38,6 +40,34 @@ class TrustFlags:
     def named(self) -> bool:
         """Whether they name anybody."""
         return bool(self.keys or self.policies or self.identity.named)
+
+
+def content_options(function: Any) -> Any:
+    """Add what says where the content comes from and whom to trust, and what every such command has."""
+    options = (
+        trust_options, keylessflags.identity_options, layout_option, sourceflags.source_options, render_options,
+        cluster_options, output_option("text", "json", "yaml"), registry_options, common_options,
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def content_taken_from(flags: dict[str, Any]) -> tuple[TrustFlags, dict[str, Any]]:
+    """Take whom to trust, and the values for `read_side`, out of a command's arguments.
+
+    Raises:
+        UsageError: flags that do not go together.
+    """
+    trust = TrustFlags(
+        flags.pop("key_files"),
+        flags.pop("policy_files"),
+        keylessflags.identity_taken_from(flags),
+        flags.pop("stands_for"),
+    )
+    source = sourceflags.taken_from(flags)
+    source["render"] = render_taken_from(flags)
+    return trust, source
 
 
 def sync_named(target: str) -> str:

@@ -48,14 +48,9 @@ _OWN_END: Final = {DriftKind.UNMANAGED, DriftKind.CLAIMED}  # ended by a report 
 
 def entry_of(report: DriftReport) -> Entry:
     """A report as it is kept."""
-    by, object_id = report.attribution, report.object
+    by = report.attribution
     entry: Entry = {
-        "object": {
-            "group": object_id.group,
-            "kind": object_id.kind,
-            "namespace": object_id.namespace,
-            "name": object_id.name,
-        },
+        "object": report.object.as_json(),
         "kind": report.kind.value,
         "action": report.action.value,
         "mode": report.mode.value,

@@ -36,15 +36,14 @@ class Course:
     """For one pass over one digest."""
 
     def __init__(self, situation: Situation, digest: str) -> None:
-        before = situation.memory.enforced
-        if before is not None and before.generation != situation.spec.generation:
-            before = None
-        same = before is not None and before.facts.digest == digest
+        last = situation.memory.enforced
+        if last is not None and last.generation != situation.spec.generation:
+            last = None
         self._s = situation
-        self._last = before
-        self._before = before if same and not situation.asked else None
+        self._last = last
+        self._continues = last is not None and last.facts.digest == digest and not situation.asked
         self._wanted: Mapping[ObjectId, Desired] = {}
-        self._retries: Mapping[ObjectId, Retry] = self._before.retries if self._before is not None else {}
+        self._retries: Mapping[ObjectId, Retry] = last.retries if last is not None and self._continues else {}
 
     def conduct(self, prepared: Prepared) -> Conduct:
         """What the engine is told."""
@@ -75,7 +74,7 @@ class Course:
         if self._last is None or object_id in self._last.unsettled:
             return None
         wanted = self._wanted[object_id]
-        if wanted.left and self._before is None:
+        if wanted.left and not self._continues:
             return None  # what others hold of it by now decides what is applied
         return self._s.ports.tracker.untouched(self._s.target.sync_id, wanted)
 
@@ -101,11 +100,11 @@ class Course:
 
     def _release(self, prepared: Prepared) -> None:
         """What was refused for good is tried once more when the server's schema of its kind is another one."""
-        before = self._before
-        if before is None or not before.schemas:
+        last = self._last
+        if last is None or not self._continues or not last.schemas:
             return
         found = self._s.ports.engine.schemas()
-        moved = {one.id for one in prepared.desired if _moved(before.schemas, found, one.gvk.api_version)}
+        moved = {one.id for one in prepared.desired if _moved(last.schemas, found, one.gvk.api_version)}
         self._retries = {
             id_: replace(retry, due=0.0) if math.isinf(retry.due) and id_ in moved else retry
             for id_, retry in self._retries.items()

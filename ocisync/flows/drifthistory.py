@@ -151,14 +151,10 @@ def _of_event(event: Mapping[str, Any]) -> Drifted | None:
     if action is None or event.get("reportingComponent") != "ocisync" or len(words) < 3:
         return None
     kind, _, group = words[0].partition(".")
-    namespace, slash, name = words[1].partition("/")
+    place = words[1].removesuffix(":")
+    namespace, _, name = place.rpartition("/")
     entry: Entry = {
-        "object": {
-            "group": group,
-            "kind": kind,
-            "namespace": namespace if slash else "",
-            "name": (name if slash else namespace).rstrip(":"),
-        },
+        "object": ObjectId(group, kind, namespace, name).as_json(),
         "kind": _KINDS.get(str(event.get("reason")), "Modified"),
         "action": action,
         "fields": [],

@@ -284,13 +284,7 @@ def _with_owners(report: ApplyReport, cluster: Cluster) -> ApplyReport:
 
 
 def _result_json(result: ObjectResult) -> JsonObject:
-    out: JsonObject = {
-        "action": result.action.value,
-        "group": result.id.group,
-        "kind": result.id.kind,
-        "namespace": result.id.namespace,
-        "name": result.id.name,
-    }
+    out: JsonObject = {"action": result.action.value, **result.id.as_json()}
     if result.place:
         out["place"] = result.place
     if result.failure is not None:

@@ -216,13 +216,7 @@ def sync_names(cluster: Cluster) -> dict[str, str]:
 
 
 def _change_json(change: Change) -> JsonObject:
-    out: JsonObject = {
-        "action": change.verb.value,
-        "group": change.id.group,
-        "kind": change.id.kind,
-        "namespace": change.id.namespace,
-        "name": change.id.name,
-    }
+    out: JsonObject = {"action": change.verb.value, **change.id.as_json()}
     if change.place:
         out["place"] = change.place
     for key, value in (("reason", change.reason), ("message", change.message)):

@@ -129,9 +129,9 @@ class Answer:
 
     def as_json(self) -> dict[str, Any]:
         """The form that scripts read."""
-        id_, written, content, owner = self.object, self.written, self.content, self.owner
+        written, content, owner = self.written, self.content, self.owner
         out: dict[str, Any] = {
-            "object": {"group": id_.group, "kind": id_.kind, "namespace": id_.namespace, "name": id_.name},
+            "object": self.object.as_json(),
             "answer": list(self.text),
         }
         if self.field:

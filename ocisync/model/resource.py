@@ -46,6 +46,10 @@ class ObjectId:
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{self.group_kind} {place}"
 
+    def as_json(self) -> JsonObject:
+        """The form that scripts read, and that records keep."""
+        return {"group": self.group, "kind": self.kind, "namespace": self.namespace, "name": self.name}
+
     def key(self) -> str:
         """A stable one-line key: `group/kind/namespace/name`."""
         return f"{self.group}/{self.kind}/{self.namespace}/{self.name}"
