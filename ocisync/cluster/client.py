@@ -25,6 +25,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ocisync.cluster import fence as fences
 from ocisync.cluster.fence import Fence
+from ocisync.cluster.lightclient import lighten
 from ocisync.cluster.pace import Pace
 from ocisync.cluster.wire import Address, NotAdmitted, Wire
 from ocisync.kit.backoff import delays
@@ -374,6 +375,7 @@ def connect(
     """
 
     def load() -> Endpoint:
+        lighten()
         from kubernetes import client as api
         from kubernetes import config
 
@@ -413,6 +415,7 @@ def in_cluster(
     """
 
     def load() -> Endpoint:
+        lighten()
         from kubernetes import client as api
         from kubernetes import config
 

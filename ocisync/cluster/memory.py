@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ NO_GENERATION: Final = -1  # ConfigMaps, Secrets and others have none
 
 _DIGEST_BYTES: Final = 12  # against accidents: whoever can forge managedFields can also forge what they prove
 _NOTHING: Final = b""
+_SMALL_FIELDS_BYTES: Final = 1024
 _ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False)
 
 # Field names of ordinary objects: as a preset dictionary they halve the compressed size of small field sets.
@@ -82,16 +84,19 @@ class Seen:
 
 def applied_of(answer: Mapping[str, Any]) -> Applied:
     """What to remember of the answer to an apply (a full object or PartialObjectMetadata)."""
-    seen = seen_of(answer)
-    ours = our_entry(seen.entries)
+    metadata = answer.get("metadata") or {}
+    entries = parse_managed_fields(answer)
+    ours = our_entry(entries)
+    generation = _generation(metadata)
+    owned_digest, owned = _owned(_canonical(ours.fields)) if ours else (_NOTHING, _NOTHING)
     return Applied(
-        uid=seen.uid,
-        resource_version=seen.resource_version,
-        generation=seen.generation,
-        owned_digest=seen.owned_digest,
-        entry_time=sys.intern(seen.entry_time),
-        others_digest=seen.others_digest,
-        owned=_deflate(ours.fields) if ours else _NOTHING,
+        uid=str(metadata.get("uid") or ""),
+        resource_version=version_of(answer),
+        generation=generation,
+        owned_digest=owned_digest,
+        entry_time=sys.intern(ours.time) if ours else "",
+        others_digest=_others_digest(entries) if generation == NO_GENERATION else _NOTHING,
+        owned=owned,
     )
 
 
@@ -105,9 +110,7 @@ def seen_of(obj: Mapping[str, Any]) -> Seen:
     metadata = obj.get("metadata") or {}
     entries = parse_managed_fields(obj)
     ours = our_entry(entries)
-    generation = metadata.get("generation")
-    if not isinstance(generation, int):
-        generation = NO_GENERATION
+    generation = _generation(metadata)
     return Seen(
         uid=str(metadata.get("uid") or ""),
         resource_version=version_of(obj),
@@ -133,6 +136,11 @@ def version_of(obj: Mapping[str, Any]) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
+def _generation(metadata: Mapping[str, Any]) -> int:
+    generation = metadata.get("generation")
+    return generation if isinstance(generation, int) else NO_GENERATION
+
+
 def _others_digest(entries: Iterable[ManagerEntry]) -> bytes:
     parts = sorted(
         _canonical([e.manager, e.operation, e.api_version, e.time, e.subresource, e.fields])
@@ -150,9 +158,18 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
-def _deflate(fields: JsonObject) -> bytes:
+def _owned(fields: bytes) -> tuple[bytes, bytes]:
+    """Digest and compressed form of a field set; the same objects for equal ones, if they are small."""
+    return _small_owned(fields) if len(fields) <= _SMALL_FIELDS_BYTES else _owned_anew(fields)
+
+
+def _owned_anew(fields: bytes) -> tuple[bytes, bytes]:
     packer = zlib.compressobj(level=6, wbits=-12, memLevel=5, zdict=_DICTIONARY)
-    return packer.compress(_canonical(fields)) + packer.flush()
+    return _digest(fields), packer.compress(fields) + packer.flush()
+
+
+# Thousands of objects that came from one template own the same fields.
+_small_owned = lru_cache(maxsize=512)(_owned_anew)
 
 
 def _inflate(data: bytes) -> JsonObject:

@@ -15,7 +15,9 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from sys import intern
+from typing import Any, Final
 
 from ocisync.cluster.leave import REPLICAS_POINTER, ignored_pointers
 from ocisync.cluster.outcome import ApiFailure, ErrorClass, failed, unknown_kind
@@ -41,6 +43,31 @@ _UNSAFE_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 _DEFAULT_OPTIONS = ObjectOptions()
+
+# Compressing is most of the cost of a small object if it begins with a window of 32 KiB, and what small objects repeat
+# is what other objects say, too: it stands here, in the order of canonical JSON, the most frequent last.
+_SMALL_BYTES: Final = 4096
+_SMALL_WINDOW, _SMALL_MEMORY = -12, 5
+_WINDOW, _MEMORY = -15, 8
+_DICTIONARY: Final = (
+    b'"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","roleRef":{"apiGroup":"rbac.authorization.k8s.io",'
+    b'"kind":"ClusterRole","name":""},"subjects":[{"kind":"ServiceAccount","name":"","namespace":""}]}'
+    b'"rules":[{"apiGroups":[""],"resources":[""],"verbs":["get","list","watch","create","update","patch","delete"]}]}'
+    b'"apiVersion":"v1","data":{"":""},"kind":"Secret","type":"Opaque"}"apiVersion":"v1","kind":"ServiceAccount"}'
+    b'"apiVersion":"v1","kind":"Service","spec":{"ports":[{"name":"http","port":80,"protocol":"TCP","targetPort":8080}],'
+    b'"selector":{"app":""},"type":"ClusterIP"}}'
+    b'"apiVersion":"apps/v1","kind":"Deployment","spec":{"replicas":1,"selector":{"matchLabels":{"app":""}},'
+    b'"strategy":{"type":"RollingUpdate"},"template":{"metadata":{"annotations":{},"labels":{"app":""}},"spec":{'
+    b'"containers":[{"args":[],"command":[],"env":[{"name":"","value":""}],"envFrom":[],"image":"","imagePullPolicy":'
+    b'"IfNotPresent","livenessProbe":{"httpGet":{"path":"/","port":"http"}},"name":"","ports":[{"containerPort":8080}],'
+    b'"readinessProbe":{"httpGet":{"path":"/","port":"http"}},"resources":{"limits":{"cpu":"","memory":""},"requests":{'
+    b'"cpu":"100m","memory":"128Mi"}},"securityContext":{"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":true,'
+    b'"runAsNonRoot":true},"volumeMounts":[{"mountPath":"/","name":""}]}],"serviceAccountName":"","volumes":[{'
+    b'"configMap":{"name":""},"name":""}]}}}}'
+    b'{"metadata":{"annotations":{},"labels":{"app.kubernetes.io/instance":"","app.kubernetes.io/managed-by":"",'
+    b'"app.kubernetes.io/name":"","app.kubernetes.io/part-of":"","applyset.kubernetes.io/part-of":"applyset-'
+    b'-v1"},"name":"","namespace":""},"apiVersion":"v1","data":{"":""},"kind":"ConfigMap"}'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +119,24 @@ class Desired:
 
     def payload(self, *, uid: str = "", resource_version: str = "") -> bytes:
         """The bytes to send, naming the object that is meant if `uid` or `resource_version` is given."""
-        data = zlib.decompress(self.body)
+        data = _unpacked(self.body)
         if not (uid or resource_version):
             return data
         named = {"resourceVersion": resource_version} if resource_version else {"uid": uid}
         return _HEAD + canonical_json(named)[1:-1] + b"," + data[len(_HEAD) :]
+
+    def says_the_same(self, other: Desired) -> bool:
+        """Whether it is equal, but for the place where it is written."""
+        return self == other or replace(self, place=other.place) == other
+
+    def or_known(self, known: Desired) -> Desired:
+        """This, made of as much of `known`, an older form of it, as can be.
+
+        Ten thousand new ones in the place of equal old ones would leave memory full of holes, pass for pass.
+        """
+        if not self.says_the_same(known):
+            return replace(self, id=known.id)
+        return known if self.place == known.place else replace(known, place=self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +231,19 @@ def body_of(obj: JsonObject) -> bytes:
     """The form in which objects are kept: canonical JSON, but with `metadata` first to let a uid in; compressed."""
     metadata = canonical_json(obj["metadata"])
     rest = canonical_json({key: value for key, value in obj.items() if key != "metadata"})
-    return zlib.compress(b'{"metadata":' + metadata + b"," + rest[1:], 1)
+    return _packed(b'{"metadata":' + metadata + b"," + rest[1:])
+
+
+def _packed(data: bytes) -> bytes:
+    small = len(data) <= _SMALL_BYTES
+    window, memory = (_SMALL_WINDOW, _SMALL_MEMORY) if small else (_WINDOW, _MEMORY)
+    packer = zlib.compressobj(1, zlib.DEFLATED, window, memory, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
+    return packer.compress(data) + packer.flush()
+
+
+def _unpacked(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj(_WINDOW, _DICTIONARY)
+    return unpacker.decompress(body) + unpacker.flush()
 
 
 def options_of(live: Mapping[str, Any]) -> ObjectOptions:
@@ -207,7 +259,8 @@ def options_of(live: Mapping[str, Any]) -> ObjectOptions:
 def _desired(obj: ManifestObject, target: Target, *, namespaced: bool) -> Desired | Rejected:
     metadata = obj.body.get("metadata") or {}
     namespace = (obj.id.namespace or target.namespace or target.sync_namespace) if namespaced else ""
-    id_ = replace(obj.id, namespace=namespace)
+    # Equal texts are kept once: of ten thousand objects, all have a kind, and most the same.
+    id_ = ObjectId(intern(obj.id.group), intern(obj.id.kind), intern(namespace), obj.id.name)
     if not obj.id.name:
         why = "generateName is not allowed: give it a name" if metadata.get("generateName") else "it has no name"
         return _rejected(obj, id_, failed(ErrorClass.PERMANENT, "NoName", why))
@@ -217,7 +270,13 @@ def _desired(obj: ManifestObject, target: Target, *, namespaced: bool) -> Desire
     except (ValueError, TypeError, AttributeError) as error:
         return _rejected(obj, id_, failed(ErrorClass.PERMANENT, "Invalid", str(error)))
     left = ignored_pointers(target.ignore, id_)
-    return Desired(id_, obj.gvk, body, obj.place, options, defined_kind(obj.body), left)
+    return Desired(id_, _shared(obj.gvk), body, obj.place, options, defined_kind(obj.body), left)
+
+
+@lru_cache(maxsize=256)
+def _shared(gvk: Gvk) -> Gvk:
+    """The same object for equal ones."""
+    return gvk
 
 
 def _rejected(obj: ManifestObject, id_: ObjectId, failure: ApiFailure) -> Rejected:

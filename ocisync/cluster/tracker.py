@@ -205,7 +205,7 @@ class Tracker:
             record = self._kept.table.get(object_id)
             if record is None or record.sync_id != sync_id or record.claimant or record.health is NOT_FOUND:
                 return None
-            if replace(record.desired, place=wanted.place) != wanted:
+            if not wanted.says_the_same(record.desired):
                 return None
             if kind not in self._kept.synced or self._kept.problems.get(kind):
                 return None
@@ -213,7 +213,7 @@ class Tracker:
             at_rest = activity is None or (activity.task is Task.NONE and not activity.busy and not activity.deferred)
             if not at_rest or object_id in self._kept.dirty.get(sync_id, ()):
                 return None
-            record.desired = wanted
+            record.desired = wanted.or_known(record.desired)
             return record.applied
 
     def seen(self, object_id: ObjectId) -> int:
@@ -272,6 +272,7 @@ class Tracker:
             if record is None:
                 self._shown_early(object_id, event_type, obj)
                 return
+            object_id = record.desired.id  # the one that is kept anyway
             # A new list is never older than an apply that was answered before it began, unless time itself went back.
             listed = kind not in self._kept.synced and record.shown < self._kept.rounds.get(kind, 0)
             rolled_back = listed and version_of(obj) < record.applied.resource_version
@@ -378,8 +379,9 @@ class Tracker:
                     record.told = b""  # that report says what became of it
                 activity.task = Task.NONE
             self._judging.told_ended(object_id, record)
-            record.desired = desired
-            record.applied = applied
+            record.desired = desired.or_known(record.desired)
+            if record.applied != applied:
+                record.applied = applied
         record.shown = kept.rounds.get(GroupKind(object_id.group, object_id.kind), 0)
         record.passed = kept.passes.get(sync_id, 0)
         record.told = b""

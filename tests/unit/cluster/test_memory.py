@@ -53,3 +53,17 @@ def test_only_our_apply_entry_counts_as_ours() -> None:
 def test_a_version_that_is_no_number_is_zero() -> None:
     assert version_of({"metadata": {"resourceVersion": "abc"}}) == 0
     assert version_of({}) == 0
+
+
+def test_equal_field_sets_of_different_objects_are_kept_once() -> None:
+    first, second = applied_of(live(ours(), version=1)), applied_of(live(ours(), version=2))
+    assert first.owned is second.owned
+    assert first.owned_digest is second.owned_digest
+
+
+def test_what_is_remembered_of_an_answer_is_what_a_watch_shows_of_it() -> None:
+    answer = live(ours(), entry("x", REPLICAS), version=7, generation=None)
+    applied, seen = applied_of(answer), seen_of(answer)
+    assert (applied.uid, applied.resource_version, applied.generation) == (seen.uid, 7, seen.generation)
+    assert (applied.owned_digest, applied.entry_time) == (seen.owned_digest, seen.entry_time)
+    assert applied.others_digest == seen.others_digest

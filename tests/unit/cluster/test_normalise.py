@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -169,3 +170,43 @@ def test_a_uid_goes_into_any_body_without_touching_the_rest(content: dict[str, o
     named = json.loads(stored.payload(uid="the-uid"))
     assert named["metadata"].pop("uid") == "the-uid"
     assert named == obj
+
+
+@pytest.mark.parametrize("length", [0, 3_900, 4_200, 40_000, 1_000_000])
+def test_a_body_of_any_size_comes_back_as_it_was(length: int) -> None:
+    obj = {"metadata": {"name": "a"}, "data": {"text": "".join(chr(97 + n * n % 26) for n in range(length))}}
+    one = prepared(config_map()).desired[0]
+    assert json.loads(replace(one, body=body_of(obj)).payload()) == obj
+
+
+def test_of_a_small_object_little_is_kept() -> None:
+    one = prepared(config_map()).desired[0]
+    assert len(one.body) < len(one.payload()) / 2
+
+
+def test_a_desired_object_that_says_the_same_is_the_known_one() -> None:
+    known, again = prepared(config_map()).desired[0], prepared(config_map()).desired[0]
+    assert again is not known
+    assert again.or_known(known) is known
+
+
+def test_one_that_only_moved_shares_its_content_with_the_known_one() -> None:
+    known, again = (prepared(config_map()).desired[0] for _ in range(2))
+    moved = replace(again, place="elsewhere.yaml:7").or_known(known)
+    assert moved == replace(again, place="elsewhere.yaml:7")
+    assert (moved.id, moved.body) == (known.id, known.body)
+    assert moved.body is known.body
+
+
+def test_one_that_says_something_else_stays_as_it_is() -> None:
+    known, other = (prepared(config_map()).desired[0] for _ in range(2))
+    changed = replace(other, body=body_of({"metadata": {"name": "b"}}))
+    assert changed.or_known(known) == changed
+    assert not changed.says_the_same(known)
+
+
+def test_equal_kinds_of_different_objects_are_kept_once() -> None:
+    first, second = (prepared(config_map()).desired[0] for _ in range(2))
+    assert first.gvk is second.gvk
+    assert first.id.kind is second.id.kind
+    assert first.id.namespace is second.id.namespace

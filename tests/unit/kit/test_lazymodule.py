@@ -8,7 +8,7 @@ import sys
 
 def run(program: str) -> str:
     """In an interpreter of its own: which modules are loaded is a state of the process."""
-    command = [sys.executable, "-c", f"import sys\nfrom ocisync.kit.lazymodule import defer\n{program}"]
+    command = [sys.executable, "-c", f"import sys\nfrom ocisync.kit.lazymodule import defer, postpone\n{program}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
 
 
@@ -45,3 +45,43 @@ answer._content = 'grüße'.encode()
 print(answer.text)
 """
     assert run(program).split() == ["False", "grüße"]
+
+
+def test_a_postponed_part_of_a_package_is_executed_when_something_uses_it() -> None:
+    program = """
+postpone({'xml.dom.minidom': ()})
+from xml.dom import minidom
+print('parseString' in vars(minidom))
+print(minidom.parseString('<a/>').documentElement.tagName)
+"""
+    assert run(program).split() == ["False", "a"]
+
+
+def test_what_an_importer_takes_by_name_from_a_postponed_module_does_its_work_when_called() -> None:
+    program = """
+postpone({'colorsys': ('rgb_to_hls',)})
+from colorsys import rgb_to_hls
+print('hls_to_rgb' in vars(sys.modules['colorsys']))
+print(rgb_to_hls(0, 0, 0) == (0, 0, 0), 'hls_to_rgb' in vars(sys.modules['colorsys']))
+import colorsys
+print(colorsys.rgb_to_hls is not rgb_to_hls, colorsys.__spec__.loader.__class__.__name__)
+"""
+    assert run(program).split() == ["False", "True", "True", "True", "SourceFileLoader"]
+
+
+def test_a_postponed_module_that_is_missing_is_missing() -> None:
+    program = """
+postpone({'no_such_module_anywhere': ()})
+try:
+    import no_such_module_anywhere
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    assert run(program) == "no_such_module_anywhere"
+
+
+def test_postponing_what_is_loaded_changes_nothing() -> None:
+    program = (
+        "import json; before = json.loads; postpone({'json': ('loads',)}); import json; print(json.loads is before)"
+    )
+    assert run(program) == "True"
