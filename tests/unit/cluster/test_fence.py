@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,48 @@ def test_an_answer_that_drips_ends_at_the_deadline_of_the_whole_write(listening:
         wire.exchange("PATCH", "/x", {}, b"{}", 0.3, lambda: True)
     dripped.set()
     wire.close()
+
+
+LARGE = b"x" * 32_000_000  # more than the buffers between two sockets hold
+
+
+def _plain(listener: Listener) -> Wire:
+    return Wire(Address("127.0.0.1", listener.port, None, ""), keep=1, connect_timeout_s=2.0)
+
+
+def test_a_write_in_pieces_is_asked_for_before_each_and_whole_only_if_all_were_admitted(
+    listening: Callable[..., Listener],
+) -> None:
+    whole = threading.Event()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        if sum(map(len, listener.seen)) > len(LARGE):
+            connection.sendall(OK)
+            whole.set()
+
+    listener, asked = listening(answer), count(1)
+    wire = _plain(listener)
+    assert wire.exchange("PATCH", "/x", {}, LARGE, 30.0, lambda: next(asked) > 0)[0] == 200
+    assert whole.is_set() and next(asked) > 2
+    listener.seen.clear()
+    leave = iter([True, False])
+    with pytest.raises(NotAdmitted):
+        wire.exchange("PATCH", "/x", {}, LARGE, 30.0, lambda: next(leave))
+    assert sum(map(len, listener.seen)) < len(LARGE)
+
+
+def test_a_write_that_nobody_reads_ends_at_its_deadline(listening: Callable[..., Listener]) -> None:
+    end = threading.Event()
+    listener = listening(lambda *_: end.wait(30))
+    with pytest.raises(TimeoutError):
+        _plain(listener).exchange("PATCH", "/x", {}, LARGE, 0.3, lambda: True)
+    end.set()
+
+
+def test_a_write_into_a_connection_that_the_server_ends_is_an_outage(listening: Callable[..., Listener]) -> None:
+    listener = listening(lambda connection, _: connection.close())
+    with pytest.raises(OSError, match=r"reset|pipe"):
+        _plain(listener).exchange("PATCH", "/x", {}, LARGE, 10.0, lambda: True)
 
 
 def test_drain_waits_for_the_write_that_runs() -> None:
