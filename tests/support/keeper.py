@@ -23,8 +23,9 @@ from ocisync.cluster.drift import DriftReport
 from ocisync.cluster.health import needs_object
 from ocisync.cluster.normalise import Desired, Target, applyset_id, prepare
 from ocisync.cluster.tracker import Tracker
-from ocisync.cluster.watch import WatchGroup
+from ocisync.cluster.watch import WatchGroup, WatchSource
 from ocisync.kit.stop import StopToken
+from ocisync.model.clock import Clock
 from ocisync.model.errors import Unavailable
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId, gvk_of, id_of
 from ocisync.model.spec import DriftMode
@@ -44,10 +45,28 @@ class SystemClock:
         return time.monotonic()
 
 
+class PlayedClock(SystemClock):
+    """A clock that stands still until somebody moves it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 class Keeper:
     """Applies objects for one sync and keeps them, recording every report and correction."""
 
-    def __init__(self, kubeconfig: Path, namespace: str, user_agent: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        namespace: str,
+        user_agent: str,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        through: Callable[[Cluster], WatchSource] | None = None,
+    ) -> None:
         self.namespace = namespace
         self.sync_id = applyset_id("shop", namespace)
         self.rules = SyncRules(self.sync_id, f"{namespace}/shop", "2026-01-01T00:00:00Z")
@@ -62,12 +81,12 @@ class Keeper:
         self.target = Target(self.sync_id, "shop", namespace, "", namespace=namespace)
         self.applier = Applier(self.cluster, self.discovery, self.target, sleep=StopToken().wait)
         self.tracker = Tracker(
-            SystemClock(),
+            clock or SystemClock(),
             Effects(self._read, self._correct, self.reports.append, lambda sync_id: None),
             limits,
         )
         self.watches = WatchGroup(
-            self.cluster,
+            through(self.cluster) if through is not None else self.cluster,
             lambda kind: self.discovery.resource(kind.group, kind.kind).path(),
             self.tracker,
             full=lambda kind: needs_object(kind.group, kind.kind),
@@ -77,11 +96,12 @@ class Keeper:
         self._stop = StopToken()
         self._thread = threading.Thread(target=self.tracker.serve, args=(self._stop,), daemon=True)
 
-    def start(self, *, mode: DriftMode = DriftMode.CORRECT) -> None:
-        """Take up the sync and start to keep it."""
+    def start(self, *, mode: DriftMode = DriftMode.CORRECT, serve: bool = True) -> None:
+        """Take up the sync and start to keep it; without `serve` whoever wants something done calls `run_due`."""
         self.rules = replace(self.rules, mode=mode)
         self.tracker.set_sync(self.rules)
-        self._thread.start()
+        if serve:
+            self._thread.start()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -97,7 +117,8 @@ class Keeper:
         self._stop.stop()
         self.cluster.close_streams()
         self.watches.stop(10.0)
-        self._thread.join(10.0)
+        if self._thread.ident is not None:
+            self._thread.join(10.0)
         self.cluster.close()
         assert not self.crashes
 
@@ -157,10 +178,13 @@ def keeping(
     mode: DriftMode = DriftMode.CORRECT,
     user_agent: str = "ocisync-keeper",
     limits: Limits | None = None,
+    clock: Clock | None = None,
+    through: Callable[[Cluster], WatchSource] | None = None,
+    serve: bool = True,
 ) -> Iterator[Keeper]:
     """A started keeper for a block."""
-    keeper = Keeper(kubeconfig, namespace, user_agent, limits)
-    keeper.start(mode=mode)
+    keeper = Keeper(kubeconfig, namespace, user_agent, limits, clock, through)
+    keeper.start(mode=mode, serve=serve)
     try:
         yield keeper
     finally:
