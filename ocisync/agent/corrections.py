@@ -2,7 +2,8 @@
 
 A corrected object can be a new one (it was deleted). Its uid goes to the inventory, which otherwise would take it for
 somebody else's when the artifact drops it. Before it is created the old uid is taken out, so that a kill between the
-two leaves an entry that its label and Apply entry prove.
+two leaves an entry that its label and Apply entry prove. What the inventory does not name is not created here: the
+inventory was lost, or is of an earlier time, and so may be everything else that is remembered of the sync.
 """
 
 from __future__ import annotations
@@ -21,11 +22,20 @@ from ocisync.model.errors import ClusterRefused, Interrupted, OcisyncError, Unav
 from ocisync.model.resource import JsonObject, ObjectId
 
 
+class _Unlisted(OcisyncError):
+    """What would be created is not in the inventory."""
+
+
+def _untold(sync_id: str) -> None:
+    """Nobody asked."""
+
+
 class Corrections:
     """Callbacks of the tracker. Thread-safe.
 
     Args:
         target_of: the target and force of a sync by its ApplySet id; None if it is gone.
+        unlisted: told, by the ApplySet id, that the inventory lacks an object: the sync needs a full pass.
     """
 
     def __init__(
@@ -34,7 +44,9 @@ class Corrections:
         discovery: Discovery,
         engine: Engine,
         target_of: Callable[[str], tuple[Target, bool] | None],
+        unlisted: Callable[[str], None] = _untold,
     ) -> None:
+        self._unlisted = unlisted
         self._cluster = cluster
         self._discovery = discovery
         self._engine = engine
@@ -65,10 +77,10 @@ class Corrections:
         object_id, before = correction.desired.id, correction.previous.uid
         try:
             if not correction.uid:
-                self._note(target, object_id, "")
+                self._write_ahead(target, object_id)
             result = self._engine.apply_one(
                 correction.desired, target, uid=correction.uid, force=force, previous=correction.previous,
-                renewing=lambda id_: self._note(target, id_, ""),
+                renewing=lambda id_: self._write_ahead(target, id_),
             )  # fmt: skip
             if result.applied is not None and result.applied.uid != before:
                 # What was made was made: without its uid the entry is proven by label and Apply entry, and a later
@@ -77,12 +89,22 @@ class Corrections:
                     self._note(target, object_id, result.applied.uid)
         except Interrupted:
             raise  # also when the lease is lost: that says nothing about the object
+        except _Unlisted:
+            self._unlisted(correction.sync_id)
+            return Corrected(CorrectionStatus.WAITING, message="the inventory lacks it: a full pass comes first")
         except OcisyncError as error:
             return Corrected(CorrectionStatus.FAILED, message=error.message)
         return corrected(result)
 
-    def _note(self, target: Target, object_id: ObjectId, uid: str) -> None:
+    def _write_ahead(self, target: Target, object_id: ObjectId) -> None:
+        if not self._note(target, object_id, ""):
+            raise _Unlisted(f"{object_id}: not in the inventory of {target.sync_name}")
+
+    def _note(self, target: Target, object_id: ObjectId, uid: str) -> bool:
+        """Note a uid; False if the inventory does not name the object."""
         with self._inventory:  # one writer at a time: shards are compared and swapped
             store = self._engine.inventory(target)
-            if object_id in store.entries:
-                store.record({object_id: uid})
+            if object_id not in store.entries:
+                return False
+            store.record({object_id: uid})
+            return True

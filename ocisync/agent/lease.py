@@ -12,6 +12,11 @@ Writes are fenced by `cluster.fence`, which closes long before others may begin.
 nothing is forgotten: a swap that succeeds proves that nobody else was here meanwhile. So an API server that is away
 for a while costs no restart, and a process that slept through its lease ends without a write.
 
+The record is also the surest witness of a restore of etcd: it is seldom older than two seconds, so that a version below
+the one that we wrote or read shows that the cluster went back in time. A holder then tells `restored`, writes no more
+and ends its term. A standby does not believe what such a record says of nobody or of itself: whoever held the lease
+before the restore may still write for a moment, so it waits for the whole duration.
+
 An identity must belong to one process at a time. Pods use name and uid: a container starts only after its predecessor
 in the same pod has ended, so that a restart need not wait for itself.
 """
@@ -169,6 +174,10 @@ class LeaseStore:
             raise Unavailable(f"lease {self._namespace}/{self._name}: unreadable answer: {error!r}") from error
 
 
+def _unheard(evidence: str) -> None:
+    """Nobody remembers anything."""
+
+
 class Lease:
     """Gets the lease, keeps it, and lets it go. `step` is the whole of it; `run` repeats that.
 
@@ -178,6 +187,7 @@ class Lease:
         fence: what writes are asked by; told of each renewal.
         now: the time of day, for people who read the Lease.
         told: called with the new role and a sentence at each change of role, from the lease's thread.
+        restored: called with what shows that the cluster went back in time, by a holder; it has to stop everything.
         clock: seconds that go on while the process is frozen.
     """
 
@@ -191,7 +201,11 @@ class Lease:
         rng: random.Random,
         told: Callable[[Role, str], None],
         clock: Callable[[], float] = uptime,
+        restored: Callable[[str], None] = _unheard,
     ) -> None:
+        self._restored = restored
+        self._newest = 0  # version of the record
+        self._doubtful = False  # it is from a backup
         self.identity = identity
         self._store = store
         self._fence = fence
@@ -237,7 +251,7 @@ class Lease:
         """
         while not self._stop.stopped:
             pause = self.step()
-            if self.role is Role.LOST:
+            if self.role is Role.LOST and not self._stop.stopped:
                 after = "nothing more is written, and this agent ends; started again, it stands by"
                 raise LeaseLost(f"{self.problem}: {after}")  # told by whoever ends the process
             self._wake.wait(pause)
@@ -306,10 +320,12 @@ class Lease:
                 return _PERIOD_S  # somebody deleted it, but its holder does not know yet
             return self._take(Record(), "")
         record, version = found
+        fell = self._fell(version)
         if record != self._record or not self._version:
-            self._observed_at = at
+            self._observed_at, self._doubtful = at, fell
         self._record, self._version = record, version
-        free = record.holder in ("", self.identity) or at >= self._observed_at + record.patience_s
+        ours = record.holder in ("", self.identity) and not self._doubtful
+        free = ours or at >= self._observed_at + record.patience_s
         return self._take(record, version) if free else _PERIOD_S
 
     def _take(self, before: Record, version: str) -> float:
@@ -320,6 +336,8 @@ class Lease:
         if taken is None:
             return _AGAIN_S  # somebody was quicker
         self._record, self._version = taken
+        self._fell(self._version)
+        self._doubtful = False
         self._fence.renewed(begun)
         after = f"after {before.holder}" if before.holder else "it was free"
         self._become(Role.LEADER, f"{self.identity} holds the lease ({after})")
@@ -334,6 +352,8 @@ class Lease:
         kept = self._store.swap(wanted, self._version)
         if kept is None:
             return self._look_again()
+        if self._fell(kept[1]):
+            return self._end_of_time()
         self._record, self._version = kept
         self._fence.renewed(begun)
         if self.role is Role.DOUBT:
@@ -349,11 +369,26 @@ class Lease:
             self._version = ""
             return 0.0
         record = found[0]
+        if self._fell(found[1]):
+            return self._end_of_time()
         if (record.holder, record.transitions) != (self.identity, self._record.transitions):
             self._record = record
             self._lose(f"{record.holder or 'nobody'} holds the lease now")
             return 0.0
         self._record, self._version = found
+        return 0.0
+
+    def _fell(self, version: str) -> bool:
+        """Note a version of the record; whether it is lower than one before."""
+        number = int(version) if version.isascii() and version.isdigit() else 0
+        before, self._newest = self._newest, number
+        return 0 < number < before
+
+    def _end_of_time(self) -> float:
+        """The record is of an earlier time: so is everything in the cluster, and nothing that we remember holds."""
+        self._restored("the lease is older than what was written to it")
+        self._stop.stop()
+        self._lose("etcd was restored from a backup")
         return 0.0
 
     def _lose(self, why: str) -> None:

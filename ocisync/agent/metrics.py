@@ -36,6 +36,7 @@ _HELP: dict[str, tuple[str, str]] = {
     "ocisync_queue_depth": ("gauge", "Syncs that are due and wait for a worker."),
     "ocisync_watches": ("gauge", "Kinds that are watched."),
     "ocisync_watch_problems": ("gauge", "Watches of owned kinds that do not run."),
+    "ocisync_restores_total": ("counter", "How often etcd was restored from a backup while this process ran."),
     "ocisync_leader": ("gauge", "1 if this process holds the lease and may write, else 0; absent without a lease."),
     "ocisync_trust_policies": ("gauge", "Trust policies, by whether they can be used."),
 }

@@ -1,6 +1,6 @@
-"""The composition root: builds every part of the agent once, connects them, runs them until a signal.
+"""The composition root: builds every part of the agent once, connects them, runs them until they are to stop.
 
-    main thread            signals, supervision
+    main thread            signals (`process`), supervision
     http                   /healthz /readyz /metrics
     lease, lease-watch     only with a lease: gets and keeps it; nothing below starts before it is held
     events, drift-record   send Kubernetes Events, keep the record of drift
@@ -12,22 +12,21 @@
 Start: http → lease → events → watches of syncs and policies → drift → workers. Stop: the reverse; running requests are
 finished, nothing new is begun, and the lease is let go after the last write. A standby holds nothing but its look at
 the lease; it begins like an agent that has just started, with a full pass.
+
+When etcd was restored from a backup, whatever an agent remembers is of a time that never was: it stops, and `process`
+begins another one. Only what does not depend on the cluster's time survives: verified content, and what was accepted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import random
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 from ocisync import __version__
 from ocisync.agent.corrections import Corrections
@@ -46,6 +45,7 @@ from ocisync.agent.supervisor import Group, Supervisor
 from ocisync.agent.syncs import SYNCS, SYNCS_PATH, SyncTable
 from ocisync.agent.trust import CONFIG_MAPS, POLICIES, POLICIES_PATH, SECRETS, TrustBoard
 from ocisync.agent.watermark import ConfigMapWatermarks
+from ocisync.agent.witness import Witness
 from ocisync.agent.worker import Desk, Workshop
 from ocisync.cluster.client import Cluster
 from ocisync.cluster.correction import Effects
@@ -58,7 +58,7 @@ from ocisync.cluster.pods import PodScouts
 from ocisync.cluster.tracker import Tracker
 from ocisync.cluster.watch import GroupKind, KindWatch, WatchGroup, WatchHandler
 from ocisync.flows.localcopy import LocalCopies
-from ocisync.flows.memory import Ports
+from ocisync.flows.memory import Mark, Ports
 from ocisync.flows.outcome import Outcome
 from ocisync.flows.situation import target_of
 from ocisync.kit.log import logger
@@ -71,8 +71,7 @@ _LOG = logger("agent")
 
 _DRIFT_THREADS = 2
 _HEALTH_PAUSE_S = 0.3  # changes of health come in swarms
-_DRAIN_S = 25.0
-_M_ARENA_MAX = -8  # of malloc.h
+DRAIN_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,20 @@ class Options:
     identity: str = ""
 
 
+@dataclass(slots=True)
+class Survivors:
+    """What outlives a restore of etcd: true of any cluster at any time.
+
+    Attributes:
+        marks: what was accepted, for `ConfigMapWatermarks`.
+        restores: how many there were.
+    """
+
+    copies: LocalCopies
+    marks: Mapping[tuple[str, str], Mark] = field(default_factory=dict)
+    restores: int = 0
+
+
 class SystemClock:
     """The real time."""
 
@@ -110,11 +123,22 @@ class Agent:
 
     With `lease_cluster`, a connection for the lease alone, it works only while it holds the lease; writes of `cluster`
     must be fenced then.
+
+    Attributes:
+        restored: it ended because the cluster went back in time.
     """
 
     def __init__(
-        self, cluster: Cluster, options: Options, stop: StopToken, lease_cluster: Cluster | None = None
+        self,
+        cluster: Cluster,
+        options: Options,
+        stop: StopToken,
+        lease_cluster: Cluster | None,
+        survivors: Survivors,
     ) -> None:
+        self.restored = False
+        self._survivors = survivors
+        self._watermarks = ConfigMapWatermarks(cluster, options.namespace, survivors.marks)
         self._cluster = cluster
         self._options = options
         self._stop = stop
@@ -141,7 +165,9 @@ class Agent:
         cluster.hold = self._pause.text
         self._drift_log = DriftLog(DriftRecords(cluster, options.namespace), self._clock, self.metrics)
         self._workshop = Workshop(self._desk())
-        corrections = Corrections(cluster, self._discovery, self._engine, self._target_by_id)
+        corrections = Corrections(
+            cluster, self._discovery, self._engine, self._target_by_id, lambda sync_id: self._tracker.unlisted(sync_id)
+        )
         reporter = Reporter(
             self._events.record, self.metrics, self._workshop.subject_of, self._object_subject, self._drift_log.add
         )
@@ -151,6 +177,7 @@ class Agent:
             report=reporter.report,
             changed=self._health_moved,
             blind=_blind,
+            restored=self._went_back,
         )
         self._tracker = Tracker(self._clock, effects)
         self._supervisor = Supervisor(self._groups(), stop)
@@ -161,7 +188,7 @@ class Agent:
             full=lambda kind: needs_object(kind.group, kind.kind),
             rng=self._rng,
             on_crash=lambda error: self._supervisor.crashed("watch", error),
-            on_rollback=self._tracker.went_back,
+            on_rollback=self._list_went_back,
         )
         self._pods = PodScouts(
             cluster,
@@ -184,6 +211,10 @@ class Agent:
             http=self._options.http_address or "off",
         )
         code = self._supervisor.run()
+        self._survivors.marks = self._watermarks.known()
+        self._survivors.restores += self.restored
+        if self.restored and self._supervisor.stuck:
+            code = code or 1  # a thread of the old life must not go on beside the new one
         _LOG.info("agent ended", exit_code=code)
         return code
 
@@ -200,6 +231,7 @@ class Agent:
             now=self._clock.now,
             rng=random.Random(self._rng.random()),  # noqa: S311 - jitter
             told=self._role_changed,
+            restored=self._went_back,
         )
 
     def _desk(self) -> Desk:
@@ -231,8 +263,8 @@ class Agent:
             tracker=self._tracker,
             watch=lambda: self._watches.ensure(self._tracker.kinds()),
             progress=_no_progress,
-            copies=LocalCopies(self._options.cache_dir),
-            watermarks=ConfigMapWatermarks(self._cluster, self._options.namespace),
+            copies=self._survivors.copies,
+            watermarks=self._watermarks,
             clock=self._clock,
             rng=self._rng,
             stop=self._stop,
@@ -279,7 +311,7 @@ class Agent:
         ]
         # Whatever the first passes after a start take, a new revision finds somebody free.
         workers.append(("worker-free", lambda: self._work(last=False)))
-        groups.append(Group("workers", workers, stop=self._queue.close, grace_s=_DRAIN_S - 10.0))
+        groups.append(Group("workers", workers, stop=self._queue.close, grace_s=DRAIN_S - 10.0))
         return groups
 
     def _own_watch(self, kind: GroupKind, path: str, handler: WatchHandler, *, full: bool) -> Callable[[], None]:
@@ -287,11 +319,13 @@ class Agent:
             self._cluster,
             kind,
             lambda: path,
-            handler,
+            Witness(handler, self._went_back),
             self._stop,
             full=full,
             rng=random.Random(self._rng.random()),  # noqa: S311 - jitter
             selector="",
+            on_rollback=self._list_went_back,
+            resumes=False,
         )
         return watch.run
 
@@ -308,6 +342,16 @@ class Agent:
         self._watches.stop(2.0)
 
     # --- Callbacks --------------------------------------------------------------------------------------------------
+
+    def _went_back(self, evidence: str) -> None:
+        """The cluster went back in time."""
+        if not self._stop.stopped:
+            self.restored = True
+            _LOG.warning("etcd was restored from a backup: the agent begins anew", evidence=evidence)
+            self._stop.stop()
+
+    def _list_went_back(self, kind: GroupKind) -> None:
+        self._went_back(f"the list of {kind} is older than what was shown before")
 
     def _policies_moved(self) -> None:
         self._workshop.wake_all()
@@ -375,6 +419,7 @@ class Agent:
     def _gauges(self) -> None:
         self.metrics.gauge("ocisync_queue_depth", self._queue.depth())
         self.metrics.gauge("ocisync_api_throttled_total", self._cluster.pace.refused)
+        self.metrics.gauge("ocisync_restores_total", self._survivors.restores)
         self.metrics.gauge("ocisync_watches", len(self._watches.kinds()))
         self.metrics.gauge("ocisync_pod_watches", self._pods.count)
         self.metrics.gauge("ocisync_watch_problems", len(self._tracker.problems()))
@@ -382,33 +427,6 @@ class Agent:
         self.metrics.gauge("ocisync_drift_checks_total", counters.suspects, reason="Suspect")
         self.metrics.gauge("ocisync_drift_checks_total", counters.audits, reason="Audit")
         self.metrics.gauge("ocisync_drift_reowned_total", counters.reowned)
-
-
-def run(cluster: Cluster, options: Options, lease_cluster: Cluster | None = None) -> int:
-    """Run an agent until SIGTERM or SIGINT; the exit code of the process. `lease_cluster` as for `Agent`."""
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        # Each thread would get a heap of its own that never shrinks: dozens of them for a few busy seconds.
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-    stop = StopToken()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    agent = Agent(cluster, options, stop, lease_cluster)
-    watchdog = threading.Thread(target=_watchdog, args=(stop,), name="watchdog", daemon=True)
-    watchdog.start()
-    return agent.run()
-
-
-def _watchdog(stop: StopToken) -> None:
-    """End the process when it did not drain in time: a stuck request must not outlast the orchestrator's patience."""
-    while not stop.wait(3600.0):
-        pass
-    time.sleep(_DRAIN_S)
-    _LOG.error("did not drain in time", seconds=_DRAIN_S)
-    signal.raise_signal(signal.SIGKILL)
 
 
 def _all(*calls: Callable[[], None]) -> Callable[[], None]:

@@ -45,6 +45,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._crash = ""
         self._stopping = False
+        self.stuck = False  # a thread did not end in time
 
     def run(self) -> int:
         """Start everything, wait, stop everything. Returns 0 after a stop that was asked for, else 1."""
@@ -100,4 +101,5 @@ class Supervisor:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
+                self.stuck = True
                 _LOG.warning("thread did not end in time", thread=thread.name, group=group.name)

@@ -4,7 +4,8 @@ With them goes which digests were accepted, so that a sync may return to what it
 One ConfigMap per sync in the agent's namespace (tenants can't edit it), named for the sync's namespace and name
 rather than its uid, so deleting and creating the sync again does not reset it. Each value is kept for one repository
 and selector. A value only ever rises; it is written by compare-and-swap before the first object of a new artifact is
-applied.
+applied. A ConfigMap that has fallen behind what this process knows, because etcd was restored from a backup, is raised
+again before it is believed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -27,14 +29,26 @@ _LABELS = {"app.kubernetes.io/name": "ocisync", "app.kubernetes.io/component": "
 
 
 class ConfigMapWatermarks:
-    """Reads once per sync and selector, writes through. Thread-safe for different syncs."""
+    """Reads once per sync and selector, writes through. Thread-safe for different syncs.
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    Args:
+        remembered: what an earlier life of this process knew (`known`).
+    """
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, remembered: Mapping[tuple[str, str], Mark] | None = None
+    ) -> None:
+        self._remembered = dict(remembered or {})
         self._cluster = cluster
         self._collection = f"/api/v1/namespaces/{segment(namespace)}/configmaps"
         self._namespace = namespace
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], Mark] = {}
+
+    def known(self) -> Mapping[tuple[str, str], Mark]:
+        """What was read or written so far, and what was known before that."""
+        with self._lock:
+            return {**self._remembered, **self._known}
 
     def read(self, spec: SyncSpec) -> Mark:
         """The mark of a sync's present source.
@@ -48,6 +62,9 @@ class ConfigMapWatermarks:
                 return self._known[key]
         found = self._get(_name(spec))
         mark = _mark_in(found, spec) if found is not None else Mark()
+        before = self._remembered.get(key)
+        if before is not None and before != mark and before.sequence >= mark.sequence:
+            return self._raise(spec, before)
         with self._lock:
             return self._known.setdefault(key, mark)
 
@@ -61,16 +78,20 @@ class ConfigMapWatermarks:
         same = (before.digest, before.tag) == (mark.digest, mark.tag) and mark.digest in before.accepted
         if same and before.sequence >= mark.sequence:
             return
+        self._raise(spec, mark)
+
+    def _raise(self, spec: SyncSpec, mark: Mark) -> Mark:
+        """Write a mark over the stored one, which may be higher in sequence, and knows what was accepted before."""
         for _ in range(_ATTEMPTS):
             found = self._get(_name(spec))
             stored = _mark_in(found, spec) if found is not None else Mark()
-            accepted = (mark.digest, *(digest for digest in stored.accepted if digest != mark.digest))
+            accepted = tuple(dict.fromkeys((mark.digest, *mark.accepted, *stored.accepted)))
             wanted = Mark(max(stored.sequence, mark.sequence), mark.digest, accepted[:_ACCEPTED], mark.tag)
             answer = self._put(found, spec, wanted)
             if answer.status < 300:
                 with self._lock:
                     self._known[spec.key, spec.source.watermark_key] = wanted
-                return
+                return wanted
             if answer.status != 409:
                 raise self._refused(answer)
         raise Unavailable(f"the watermark of {spec.key} keeps changing: is a second agent running?")

@@ -102,7 +102,8 @@ def command(
       0 stopped by a signal · 1 a part of it died, or its lease was lost (restart it) · 2 usage
     """
     log.configure(sys.stderr, level=getattr(logging, log_level.upper()), json_lines=log_format == "json")
-    from ocisync.agent.run import Options, run
+    from ocisync.agent.process import run
+    from ocisync.agent.run import Options
     from ocisync.cluster.client import connect, in_cluster
     from ocisync.cluster.fence import Fence
 
@@ -128,9 +129,13 @@ def command(
         environ=dict(os.environ),
         identity=identity if leader_elect else "",
     )
-    fence = Fence() if leader_elect else None
-    lease = cluster(connections=2, sleep=_at_once) if leader_elect else None
-    code = run(cluster(connections=128, fence=fence), options, lease)
+
+    def connections() -> tuple[Cluster, Cluster | None]:
+        fence = Fence() if leader_elect else None
+        lease = cluster(connections=2, sleep=_at_once) if leader_elect else None
+        return cluster(connections=128, fence=fence), lease
+
+    code = run(connections, options)
     return code if code == 0 else int(ExitCode.FAILED)
 
 

@@ -279,7 +279,7 @@ class Tracker:
             record.shown = self._kept.rounds.get(kind, 0)
             self._judging.note(object_id, record, event_type, obj)
             if rolled_back:
-                self._all_rolled_back()
+                self._kept.restored = f"{object_id} is of version {version_of(obj)} again"
                 self._judging.act(object_id, record, Judgement(Verdict.SUSPECT), None)
             if self._kept.held(object_id, record):
                 self._kept.tasks.of(object_id).deferred = (event_type, replace(seen_of(obj), entries=()))
@@ -287,21 +287,19 @@ class Tracker:
                 self._judging.judge(object_id, record, event_type, obj)
         self._kept.flush()
 
-    def went_back(self, kind: GroupKind) -> None:
-        """The cluster is of an earlier time than what was shown before: etcd was restored from a backup.
-
-        Of all kinds, then: objects may be there again that were pruned, and others may be as they were long ago.
-        """
+    def unlisted(self, sync_id: str) -> None:
+        """The inventory of a sync lacks what is kept for it here: it was lost, or is of an earlier time."""
         with self._kept.lock:
-            self._all_rolled_back()
+            self._kept.anew.add(sync_id)
+            self._kept.changed.add(sync_id)
         self._kept.flush()
 
     def begins_anew(self, sync_id: str) -> bool:
-        """Whether the cluster went back in time since this was asked last: nothing remembered of the sync holds."""
+        """Whether a sync needs a full pass since this was asked last: nothing remembered of it holds."""
         with self._kept.lock:
-            gone_back = sync_id in self._kept.rolled_back
-            self._kept.rolled_back.discard(sync_id)
-            return gone_back
+            anew = sync_id in self._kept.anew
+            self._kept.anew.discard(sync_id)
+            return anew
 
     def synced(self, kind: GroupKind) -> None:
         """A list is complete: what it did not show is looked for."""
@@ -344,10 +342,6 @@ class Tracker:
                     self._kept.lock.wait(min(pause, _IDLE_S))
 
     # --- Inside, with the lock held ---------------------------------------------------------------------------------
-
-    def _all_rolled_back(self) -> None:
-        self._kept.rolled_back.update(self._kept.syncs)
-        self._kept.changed.update(self._kept.syncs)
 
     def _shown_early(self, object_id: ObjectId, event_type: str, obj: JsonObject) -> None:
         """Keep what is shown of an object that a pass has yet to own: one that is as it should be is not shown twice.

@@ -5,8 +5,12 @@ comes as a stream (`sendInitialEvents`), with a paged list for servers that cann
 decoded at a time and nothing is kept here. Kinds without a health rule are watched as metadata only.
 
 What the handler is told, in this order for each round: `started`, then `event` for every object and change; `synced`
-once all objects that exist were shown. An object that was not shown between `started` and `synced` is gone. A resumed
-watch has no gap and starts no round. Dead connections end after `_SILENCE_S`: bookmarks come once a minute.
+once all objects that exist were shown. An object that was not shown between `started` and `synced` is gone. `started`
+comes before the list is asked for: whatever was answered before it, the list knows. A resumed watch has no gap and
+starts no round. Dead connections end after `_SILENCE_S`: bookmarks come once a minute.
+
+A server may take up a watch from a version that it has yet to reach, and stays silent until then: so it is after etcd
+was restored from a backup. A watch that must notice that does not resume after a break (`resumes`).
 """
 
 from __future__ import annotations
@@ -113,6 +117,7 @@ class KindWatch:
         sleep: waits; true to give up. A stop token's `wait`.
         selector: of labels; empty for all objects.
         on_rollback: told when a complete list is older than what was shown before: etcd was restored from a backup.
+        resumes: false to list anew whenever a connection broke, or could not be made.
     """
 
     def __init__(
@@ -128,8 +133,10 @@ class KindWatch:
         sleep: Callable[[float], bool] | None = None,
         selector: str = PART_OF_LABEL,
         on_rollback: Callable[[GroupKind], None] | None = None,
+        resumes: bool = True,
     ) -> None:
         self.kind = kind
+        self._resumes = resumes
         self._on_rollback = on_rollback
         self._newest = 0
         self._forbidden = 0
@@ -162,7 +169,9 @@ class KindWatch:
                     self._forbidden += 1
                     least = max(least, _FORBIDDEN_PAUSE_S if self._forbidden > _FORBIDDEN_SOON else 0.0)
                 self._trouble(str(refused))
+                self._broken()
             except OcisyncError as error:
+                self._broken()
                 # Silence and broken connections are everyday for long requests: only news if nothing came at all.
                 if not self._progress:
                     self._trouble(error.message)
@@ -177,6 +186,7 @@ class KindWatch:
         if self._version:
             self._watch(path, [("resourceVersion", self._version)], listing=False)
         elif self._streaming_list:
+            self._handler.started(self.kind)
             try:
                 self._watch(
                     path,
@@ -208,8 +218,6 @@ class KindWatch:
         ):
             if status != 200:
                 self._refuse(status, b"".join(lines))
-            if listing:
-                self._handler.started(self.kind)
             self._fine()
             for line in lines:
                 listing = self._line(line, listing=listing)
@@ -233,25 +241,26 @@ class KindWatch:
             # Until the end mark the versions are in no order, and none may be resumed from.
             if event_type != "BOOKMARK" or (metadata.get("annotations") or {}).get(_INITIAL_END) != "true":
                 return True
-            self._handler.synced(self.kind)
             self._check_time(metadata)
+            self._handler.synced(self.kind)
         version = str(metadata.get("resourceVersion") or "")
         self._version = version or self._version
         self._newest = max(self._newest, _number(version))
         return False
 
     def _check_time(self, metadata: Mapping[str, Any]) -> None:
-        """Tell if a complete list is of a time before what was shown already."""
-        version = _number(metadata.get("resourceVersion"))
-        if 0 < version < self._newest and self._on_rollback is not None:
-            self._on_rollback(self.kind)
+        """Tell if a complete list is of a time before what was shown already, instead of what it lacks."""
+        version, newest = _number(metadata.get("resourceVersion")), self._newest
         self._newest = version
+        if 0 < version < newest and self._on_rollback is not None:
+            self._on_rollback(self.kind)
+            raise _Restart
 
     def _list(self, path: str) -> None:
         """The paged list of servers without streaming lists; leaves the version to watch from."""
         accept = JSON if self._full else _PARTIAL_LIST
         token = ""
-        started = False
+        self._handler.started(self.kind)
         while True:
             query = [("labelSelector", self._selector), ("limit", str(_PAGE))]
             if token:
@@ -259,9 +268,6 @@ class KindWatch:
             answer = self._source.request("GET", path, query=query, accept=accept)
             if answer.status != 200:
                 self._refuse(answer.status, answer.body, answer.headers.get("retry-after", ""))
-            if not started:
-                self._handler.started(self.kind)
-                started = True
             page = _decode(answer.body)
             # Items of a list leave out what the list says once.
             common = {
@@ -277,8 +283,8 @@ class KindWatch:
                 break
         if self._stop.stopped:
             return
-        self._handler.synced(self.kind)
         self._check_time(metadata)
+        self._handler.synced(self.kind)
         self._version = str(metadata.get("resourceVersion") or "")
         self._progress = True
         self._fine()
@@ -294,6 +300,10 @@ class KindWatch:
             message = body[:200].decode(errors="replace")
         seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
         raise _Refused(status, f"watch of {self.kind} answered {status}: {message or 'no message'}", seconds)
+
+    def _broken(self) -> None:
+        if not self._resumes:
+            self._version = ""
 
     def _trouble(self, message: str) -> None:
         self._troubled = True

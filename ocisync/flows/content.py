@@ -65,8 +65,7 @@ class Contents:
         """What was enforced before the process ended: the local copy, else what the sync's status names."""
         saved = self._s.saved()
         if saved is not None:
-            tag = saved.tag if leads_to(self._s.spec.source, saved.tag) else ""
-            content = self._from_copy(saved, self._s.request(digest=saved.digest, tag=tag))
+            content = self._from_copy(saved, self._copy_request(saved))
             if content is not None:
                 return content
         offered = self._s.memory.offered
@@ -77,6 +76,27 @@ class Contents:
             return self._from_registry(self._s.request(digest=digest))[1]
         except OcisyncError:
             return None
+
+    def count_copy(self) -> None:
+        """Raise the watermark to what the local copy proves to have been accepted.
+
+        The cluster's record knows of it, unless etcd was restored from a backup while no agent ran. A record that is
+        not there was deleted by somebody who wants to start anew.
+
+        Raises:
+            Unavailable, ClusterRefused: the watermark cannot be read or written.
+        """
+        saved, mark = self._s.saved(), self._s.ports.watermarks.read(self._s.spec)
+        if saved is None or not mark.digest or saved.digest in (mark.digest, *mark.accepted):
+            return
+        request, now = self._copy_request(saved), self._s.ports.clock.now()
+        judgement = reverify(saved.manifest, saved.media_type, saved.evidence, self._s.trust.set, request, now=now)
+        if judgement.verdict.allowed and judgement.verdict.sequence > mark.sequence:
+            self._s.ports.watermarks.accept(self._s.spec, self._s.mark(request, saved.digest, judgement.verdict))
+
+    def _copy_request(self, saved: Saved) -> Request:
+        tag = saved.tag if leads_to(self._s.spec.source, saved.tag) else ""
+        return self._s.request(digest=saved.digest, tag=tag)
 
     def _from_registry(self, request: Request) -> tuple[Judgement, Content | None]:
         """Judge a digest by what the registry has; its bytes only if it is allowed."""

@@ -220,6 +220,7 @@ class Memory:
         quarantine: what is offered and not run.
         rollback: the last request for a rollback that was acted on.
         good: the digest whose content is kept, to return to.
+        copy_counts: the watermark is no older than the local copy.
     """
 
     enforced: Enforced | None = None
@@ -242,3 +243,4 @@ class Memory:
     quarantine: Quarantine | None = None
     rollback: str = ""
     good: str = ""
+    copy_counts: bool = False

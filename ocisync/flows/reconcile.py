@@ -4,10 +4,11 @@
     suspended?     the same, of this sync
     dependencies   other syncs that must be ready first
     trusted?       no policy matches: nobody is asked anything over the network
+    accepted       after a start: what the local copy proves to have been accepted is no older than the watermark
     offered        what the registry offers now: one HEAD, and only when a poll is due
     quarantine     what is offered failed here, or a person wants an earlier one: that is what is wanted then
     rejudge        is what runs still trusted? (policy, keys or time have moved)
-    restored       has the cluster gone back in time? then everything is applied once, as after a restart
+    unlisted       was the inventory lost? then everything is applied once, as after a restart
     unchanged      wanted = enforced and everything applied: not one request to the cluster
     advance        judge the wanted digest → content → plan → local copy → watermark → write → prune
     settle         Ready only when every object is healthy, as the watches see it
@@ -98,12 +99,13 @@ class _Pass:
         self._suspended()
         self._dependencies()
         self._trusted()
+        self._accepted()
         self._offered()
         asked_for = self._rollback.review()
         if asked_for is not None:
             self._s.ports.progress(self._s.spec, self._rollback.begun(asked_for))
         self._rejudgement.run()
-        self._restored()
+        self._unlisted()
         self._unchanged()
         self._advance()
 
@@ -164,6 +166,13 @@ class _Pass:
             verdict = reverify(b"", "", NO_EVIDENCE, self._s.trust.set, request, now=now).verdict
         raise End(Stalled(verdict.reason, sentence(verdict), self._s.facts(verdict=verdict)))
 
+    def _accepted(self) -> None:
+        """The watermark may be from a backup, and the local copy newer: then nothing older than that may come."""
+        memory = self._s.memory
+        if memory.enforced is None and not memory.copy_counts and self._s.spec.source.kind is not SelectorKind.DIGEST:
+            self._contents.count_copy()
+            memory.copy_counts = True
+
     def _offered(self) -> None:
         """Ask what the tag leads to now, if a poll is due."""
         memory, source = self._s.memory, self._s.spec.source
@@ -186,8 +195,8 @@ class _Pass:
 
     # --- What runs --------------------------------------------------------------------------------------------------
 
-    def _restored(self) -> None:
-        """A cluster that went back in time gets what it would get after a restart: one pass over everything."""
+    def _unlisted(self) -> None:
+        """A sync whose inventory lacks what it owns gets one pass over everything, as after a restart."""
         memory = self._s.memory
         if self._s.ports.tracker.begins_anew(self._s.target.sync_id) and memory.enforced is not None:
             memory.enforced, memory.recover_at = None, 0.0

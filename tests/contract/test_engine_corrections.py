@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
+
 from ocisync.agent.corrections import Corrections
 from ocisync.cluster.correction import Corrected, Correction, CorrectionReason, CorrectionStatus
 from ocisync.cluster.memory import Applied
@@ -58,13 +60,36 @@ def test_a_correction_that_finds_its_object_gone_writes_ahead_too(engine: Engine
     assert engine.live("ConfigMap", "b") is None
 
 
-def _deleted_and_corrected(engine: EngineDriver, hook: Callable[[str], None], *, knowing: bool = True) -> Corrected:
-    """Apply two objects, delete one by hand, correct that; `knowing`: the tracker has seen that it is gone."""
+@pytest.mark.parametrize("knowing", [True, False], ids=["seen-as-gone", "found-gone"])
+def test_what_the_inventory_lacks_is_not_created_and_its_sync_needs_a_full_pass(
+    engine: EngineDriver, *, knowing: bool
+) -> None:
+    told: list[str] = []
+    made = _deleted_and_corrected(engine, Broken(0), knowing=knowing, unlisted=told)
+    assert (made.status, told) == (CorrectionStatus.WAITING, [engine.target.sync_id])
+    assert engine.live("ConfigMap", "b") is None
+
+
+def _deleted_and_corrected(
+    engine: EngineDriver, hook: Callable[[str], None], *, knowing: bool = True, unlisted: list[str] | None = None
+) -> Corrected:
+    """Apply two objects, delete one by hand, correct that; `knowing`: the tracker has seen that it is gone.
+
+    With `unlisted` the inventory has fallen behind, as after a restore; who is told of it.
+    """
     applied: dict[str, Applied] = {}
     objects = (engine.config_map("a"), engine.config_map("b"))
     engine.sync(*objects, on_applied=lambda id_, answer: applied.update({id_.name: answer}))
     engine.delete("ConfigMap", "b")
+    if unlisted is not None:
+        engine.engine().inventory(engine.target).remove([ObjectId("", "ConfigMap", engine.namespace, "b")])
     desired = engine.engine().prepare([manifest(objects[1])], engine.target).desired[0]
-    corrections = Corrections(engine.own, engine.discovery, engine.engine(hook), lambda _: (engine.target, False))
+    corrections = Corrections(
+        engine.own,
+        engine.discovery,
+        engine.engine(hook),
+        lambda _: (engine.target, False),
+        ([] if unlisted is None else unlisted).append,
+    )
     uid = "" if knowing else applied["b"].uid
     return corrections.correct(Correction(engine.target.sync_id, desired, uid, CorrectionReason.RECREATE, applied["b"]))

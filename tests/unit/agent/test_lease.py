@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -69,6 +69,7 @@ class Machine:
     name: str
     offset: float
     told: list[Role] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
     frozen: bool = False
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ class Machine:
             rng=random.Random(1),
             told=lambda role, _: self.told.append(role),
             clock=self.clock,
+            restored=self.restored.append,
         )
 
     def clock(self) -> float:
@@ -271,6 +273,47 @@ def test_a_term_says_whether_it_lasts() -> None:
     a.frozen = True
     run(world, 30, b)
     assert term.lasts() is False
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_holder_that_meets_its_lease_of_an_earlier_time_tells_it_once_and_writes_no_more(*, deleted: bool) -> None:
+    world, a, _ = pair()
+    run(world, 5, a)
+    backup = world.record, world.version
+    run(world, 20, a)
+    world.record, world.version = (None, 3) if deleted else backup
+    run(world, 10, a)
+    assert a.restored == ["the lease is older than what was written to it"]
+    assert (a.role(), a.may_write()) == (Role.LOST, False)
+    a.lease.run()  # ends: whoever was told stops everything, and this is no lost lease
+
+
+def test_a_restore_with_raised_numbers_shows_in_the_lease_too() -> None:
+    world, a, _ = pair()
+    run(world, 5, a)
+    backup = world.record, world.version
+    run(world, 20, a)
+    world.record, world.version = backup
+    a.store.lose_answer = True  # an unanswered renewal just then hides nothing
+    run(world, 2.5, a)
+    a.store.lose_answer = False
+    run(world, 5, a)
+    assert len(a.restored) == 1
+
+
+@pytest.mark.parametrize("holder", ["b", ""])
+def test_a_standby_does_not_believe_a_restored_record_that_names_itself_or_nobody(holder: str) -> None:
+    world, a, b = pair()
+    run(world, 10, a, b)
+    assert world.record is not None
+    world.record, world.version = replace(world.record, holder=holder, transitions=0), 2
+    a.frozen = True  # it may still write: its last renewal is a moment ago
+    run(world, LEASE_S - 2, b)
+    assert b.role() is Role.STANDBY
+    run(world, 6, b)
+    assert b.role() is Role.LEADER
+    b.lease.release()
+    assert world.record.holder == ""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -87,6 +88,29 @@ def test_an_equal_mark_writes_nothing_and_reads_nothing_twice() -> None:
     watermarks.accept(spec(), Mark(100, "sha256:a"))
     watermarks.read(spec())
     assert len(cluster.asked) == before
+
+
+def test_a_mark_that_fell_behind_what_is_known_is_raised_again_before_it_is_believed() -> None:
+    store = Store()
+    before, _ = marks(store)
+    before.accept(spec(), Mark(100, "sha256:a"))
+    backup = copy.deepcopy(store.maps)
+    before.accept(spec(), Mark(200, "sha256:b"))
+    store.maps = backup  # etcd was restored
+    after = ConfigMapWatermarks(FakeCluster(store.answer), "ocisync-system", before.known())
+    known = Mark(200, "sha256:b", ("sha256:b", "sha256:a"))
+    assert after.read(spec()) == known
+    assert marks(store)[0].read(spec()) == known, "also for the next process"
+    assert after.known() == before.known()
+
+
+def test_a_mark_that_is_higher_than_what_was_known_stays() -> None:
+    store = Store()
+    before, _ = marks(store)
+    before.accept(spec(), Mark(100, "sha256:a"))
+    marks(store)[0].accept(spec(), Mark(300, "sha256:c"))
+    after = ConfigMapWatermarks(FakeCluster(store.answer), "ocisync-system", before.known())
+    assert after.read(spec()).sequence == 300
 
 
 def test_a_lost_race_is_tried_again_and_an_endless_one_is_named() -> None:

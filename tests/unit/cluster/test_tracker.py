@@ -293,17 +293,32 @@ def test_a_list_older_than_our_last_apply_means_that_time_went_back(world: World
     assert len(world.corrections) == 1
 
 
-def test_when_time_went_back_every_sync_begins_anew_once(world: World) -> None:
+def test_a_restore_is_told_with_the_object_that_shows_it_and_lists_of_now_are_none(world: World) -> None:
+    told: list[str] = []
+    world.tracker = Tracker(
+        world.clock,
+        Effects(world.read, world.correct, world.reports.append, world.changed.append, restored=told.append),
+    )
+    world.tracker.set_sync(RULES)
+    world.owns(version=90)
+    world.tracker.started(KIND)
+    world.tracker.applied(SYNC, desired(), applied_of(live(ours(), version=100)))  # answered after the list was begun
+    world.event(live(ours(), version=90))
+    world.tracker.synced(KIND)
+    assert told == []
+    world.tracker.started(KIND)
+    world.event(live(ours(), version=40))
+    assert told == [f"{WEB} is of version 40 again"]
+
+
+def test_a_sync_whose_inventory_lacks_what_it_owns_begins_anew_once(world: World) -> None:
     world.owns(version=90)
     assert not world.tracker.begins_anew(SYNC)
     world.changed.clear()
-    world.tracker.went_back(KIND)
+    world.tracker.unlisted(SYNC)
     assert world.changed == [SYNC]
     assert world.tracker.begins_anew(SYNC)
     assert not world.tracker.begins_anew(SYNC)
-    world.tracker.started(KIND)
-    world.event(live(ours(), version=40))  # its version in a list says so, too
-    assert world.tracker.begins_anew(SYNC)
 
 
 def test_what_is_only_created_if_missing_is_nobodys_business_afterwards(world: World) -> None:

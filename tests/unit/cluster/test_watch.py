@@ -161,6 +161,51 @@ def test_a_complete_list_of_an_earlier_time_is_told_as_a_rollback_and_a_later_on
     assert told(40) == []
 
 
+def test_nothing_is_concluded_from_what_a_list_of_an_earlier_time_lacks() -> None:
+    stop, found, notes = StopToken(), list[GroupKind](), Notes()
+    lines = [line("ADDED", 7), line("BOOKMARK", 9, annotations=END), line("MODIFIED", 40)]
+    earlier = [line("BOOKMARK", 12, annotations=END)]
+    server = PlayedServer(stop, [(200, [*lines]), (410, [b"{}"]), (200, [*earlier]), (200, [*earlier])])
+    KindWatch(
+        server, KIND, lambda: "/path", notes, stop, full=True, rng=random.Random(1),
+        sleep=lambda _: stop.stopped, on_rollback=found.append,
+    ).run()  # fmt: skip
+    assert found == [KIND]
+    assert notes.told == ["started", "ADDED web", "synced", "MODIFIED web", "started", "started", "synced"]
+
+
+def test_a_round_is_told_before_its_list_is_asked_for() -> None:
+    stop, asked = StopToken(), list[int]()
+
+    class Early(Notes):
+        def started(self, kind: GroupKind) -> None:
+            asked.append(len(server.asked))
+
+    page = Response(200, {}, b'{"metadata":{"resourceVersion":"1"}}')
+    server = PlayedServer(stop, [(200, [gone()]), (422, [b"{}"])], [page])
+    KindWatch(
+        server, KIND, lambda: "/path", Early(), stop, full=True, rng=random.Random(1), sleep=lambda _: stop.stopped
+    ).run()
+    assert asked == [0, 1, 2]
+
+
+def test_a_watch_that_must_notice_a_restore_lists_anew_after_a_break_and_resumes_after_a_quiet_end() -> None:
+    def listed(end: tuple[int, list[bytes | Exception]]) -> bool:
+        stop = StopToken()
+        server = PlayedServer(stop, [(200, [line("BOOKMARK", 9, annotations=END)]), end, (200, [])])
+        KindWatch(
+            server, KIND, lambda: "/path", Notes(), stop, full=True, rng=random.Random(1),
+            sleep=lambda _: stop.stopped, resumes=False,
+        ).run()  # fmt: skip
+        assert "sendInitialEvents" in server.asked[0][1]
+        assert server.asked[1][1].get("resourceVersion") == "9"
+        return "sendInitialEvents" in server.asked[2][1]
+
+    assert listed((200, [Unavailable("reset")]))
+    assert listed((500, [b"{}"]))
+    assert not listed((200, [line("BOOKMARK", 11)]))
+
+
 def test_servers_without_streaming_lists_are_listed_in_pages_and_then_watched() -> None:
     def page(names: list[str], **metadata: str) -> Response:
         items = [{"metadata": {"name": name}} for name in names]
@@ -172,7 +217,7 @@ def test_servers_without_streaming_lists_are_listed_in_pages_and_then_watched() 
         (200, [line("DELETED", 45, "b")]),
         answers=[page(["a"], **{"continue": "more"}), page(["b"], resourceVersion="40")],
     )
-    assert notes.told == ["started", "ADDED a", "ADDED b", "synced", "DELETED b"]
+    assert notes.told == ["started", "started", "ADDED a", "ADDED b", "synced", "DELETED b"]
     assert [kind for kind, _, _ in server.asked[:4]] == ["watch", "list", "list", "watch"]
     assert server.asked[2][1]["continue"] == "more"
     assert server.asked[3][1]["resourceVersion"] == "40"
