@@ -18,7 +18,7 @@ from ocisync.cluster.client import JSON, MERGE_PATCH, Cluster, Response, segment
 from ocisync.model.clock import parse_rfc3339
 from ocisync.model.errors import AccessDenied, ClusterRefused, ExitCode, NotFound, OcisyncError, Unavailable
 from ocisync.model.resource import JsonObject
-from ocisync.model.spec import API_GROUP, API_VERSION, POLICY_KIND
+from ocisync.model.spec import API_GROUP, API_VERSION, APPLYSET_ID_LABEL, POLICY_KIND
 
 _NAME_CHARS = 200
 
@@ -88,6 +88,14 @@ class Syncs:
             return None
         data = _checked(answer, f"read Secret {namespace}/{name}").get("data") or {}
         return {key: base64.b64decode(value) for key, value in data.items()}
+
+    def parents(self, set_id: str, namespace: str = "") -> list[JsonObject]:
+        """The ConfigMaps that are labelled as the parent of an ApplySet, everywhere or in one namespace."""
+        part = f"/namespaces/{segment(namespace)}" if namespace else ""
+        query = (("labelSelector", f"{APPLYSET_ID_LABEL}={set_id}"),)
+        answer = self._cluster.request("GET", f"/api/v1{part}/configmaps", query=query)
+        items: list[JsonObject] = _checked(answer, "list the sets of ocisync apply").get("items") or []
+        return items
 
     def config_map(self, namespace: str, name: str) -> dict[str, bytes] | None:
         """The data of a ConfigMap; None if it does not exist."""

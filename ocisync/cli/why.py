@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ocisync.cli.places import open_place, place_of
 from ocisync.cli.syncs import Syncs, agent_namespace_option, namespace_option
 from ocisync.cli.trustflags import named_trust, trust_options
 from ocisync.model.errors import AccessDenied, ExitCode, InvalidInput, NotFound, OcisyncError, UsageError
+from ocisync.model.ref import LAYOUT_SCHEME
 from ocisync.model.resource import JsonObject, ObjectId
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ def command(
 
     FIELD is .spec.replicas, containers[name=app].image or /spec/template/spec/containers/0/image; the end of a path is
     enough if only one field fits. The artifact is read from its registry by the digest that was applied. Its signers
-    are those that the agent named; with --key or --policy they are judged here. Values of Secrets are masked.
+    are those that the agent named; with --key or --policy they are judged here. Values of Secrets are masked. Objects
+    that `ocisync apply` has made are answered for, too, by what it recorded.
 
     \b
     Examples:
@@ -80,7 +83,7 @@ def command(
         owner = reading.owner(live)
         content: Content | None = None
         problem: OcisyncError | None = None
-        if owner is not None and owner.artifact().get("digest"):
+        if owner is not None and reading.readable(owner, artifact):
             step("the artifact")
             try:
                 content = _content(owner, artifact, key_files, policy_files, registry)
@@ -108,9 +111,9 @@ def _content(
 
     applied = owner.artifact()
     digest = str(applied.get("digest") or "")
-    if owner.spec is None:
+    if owner.spec is None and owner.once is None:
         raise NotFound(f"sync {owner.key} has a spec that cannot be read")
-    repository = owner.spec.source.reference.repository
+    repository = owner.repository
     place = place_of(f"{artifact or repository}", repository if artifact.startswith("oci-layout:") else "")
     if place.digest not in {"", digest}:
         raise UsageError(f"--artifact {artifact}: applied is {digest}")
@@ -175,7 +178,7 @@ class _Reading:
         return self._syncs.get(resource.path(place, name), f"{resource.kind} {name}")
 
     def owner(self, live: JsonObject) -> Owner | None:
-        """The sync that owns the object."""
+        """The sync that owns the object, or the set of `ocisync apply`."""
         from ocisync.cluster.normalise import applyset_id
         from ocisync.flows.why import owner_of
         from ocisync.flows.whyanswer import Owner
@@ -184,9 +187,16 @@ class _Reading:
         metadata = live.get("metadata") or {}
         if PART_OF_LABEL not in (metadata.get("labels") or {}):
             return None
-        sync = owner_of(live, self._all_syncs(str(metadata.get("namespace") or "")))
+        denied: AccessDenied | None = None
+        try:
+            sync = owner_of(live, self._all_syncs(str(metadata.get("namespace") or "")))
+        except AccessDenied as error:
+            sync, denied = None, error
         if sync is None:
-            return None
+            found = self._set(live)
+            if found is None and denied is not None:
+                raise denied
+            return found
         named = sync["metadata"]
         spec = None
         try:
@@ -195,6 +205,46 @@ class _Reading:
             self._problems.append(f"the sync's spec cannot be read: {error.message}")
         sync_id = applyset_id(str(named["name"]), str(named["namespace"]))
         return Owner(f"{named['namespace']}/{named['name']}", sync_id, sync.get("status") or {}, spec)
+
+    def _set(self, live: JsonObject) -> Owner | None:
+        from ocisync.flows.setrecord import AppliedSet, read_set, set_id_of, set_of
+        from ocisync.flows.whyanswer import Owner
+
+        set_id = set_id_of(live)
+        parent = set_of(self._parents(set_id, str(live["metadata"].get("namespace") or "")), set_id) if set_id else None
+        if parent is None:
+            return None
+        try:
+            found = read_set(self._syncs.cluster, parent)
+        except OcisyncError as error:
+            self._problems.append(f"what was applied: {error.message}")
+            found = AppliedSet.of(parent)
+        return Owner.of_set(found, set_id)
+
+    def _parents(self, set_id: str, namespace: str) -> list[JsonObject]:
+        """The ConfigMaps that say that they are the parent of this ApplySet."""
+        for place in ("", namespace or self._syncs.default_namespace):
+            with suppress(AccessDenied):
+                return self._syncs.parents(set_id, place)
+        self._problems.append("whether ocisync apply made it: ConfigMaps may not be listed")
+        return []
+
+    def readable(self, owner: Owner, artifact: str) -> bool:
+        """Whether there is an artifact that can be looked for; if not, why not is noted."""
+        once = owner.once
+        if once is None:
+            return bool(owner.artifact().get("digest"))
+        record = once.record
+        if owner.directory:
+            self._problems.append("file and line: a directory was applied, and only whoever did it has it")
+        elif record is None and not artifact:
+            again = f"ocisync apply … --name {once.name} -n {once.namespace}"
+            self._problems.append(f"file and line: nothing says what was applied as a whole; {again} writes it down")
+        elif record is not None and record.source.startswith(LAYOUT_SCHEME) and not artifact:
+            self._problems.append(f"file and line: {record.source} was applied: name it: --artifact oci-layout:DIR")
+        else:
+            return bool(owner.artifact().get("digest"))
+        return False
 
     def _all_syncs(self, namespace: str) -> list[JsonObject]:
         try:
@@ -210,7 +260,7 @@ class _Reading:
         """Everything together."""
         from ocisync.flows.why import Known
 
-        drift = self._drift(owner.key) if owner is not None else ()
+        drift = self._drift(owner.key) if owner is not None and owner.once is None else ()
         chain = self._chain(live) if owner is None else ()
         if problem is not None:
             self._problems.append(f"file and line: {problem.message}")

@@ -42,14 +42,19 @@ def _artifact(answer: Answer) -> Iterator[str]:
     yield f"  {'revision':<10}  {revision or '(unknown)'}"
     if content and content.source:
         yield f"  {'source':<10}  {content.source}"
-    name = f"{content.repository}@{digest}" if content else digest
-    yield f"  {'artifact':<10}  {name or '(nothing is applied)'}"
-    judged = "verified now" if content and content.judged else "as the agent verified"
-    yield f"  {'signed by':<10}  {', '.join(signers) or '(unknown)'} ({judged})"
-    spec = owner.spec
-    account = f" as {spec.namespace}/{spec.service_account}" if spec else ""
+    once = owner.once
+    if owner.directory:
+        yield f"  {'directory':<10}  {owner.directory}"
+    elif content or once is None or once.record is not None:
+        name = f"{content.repository or '(layout)'}@{digest}" if content else digest
+        yield f"  {'artifact':<10}  {name or '(nothing is applied)'}"
+        verified = "as the agent verified" if once is None else "as ocisync apply verified"
+        judged = "verified now" if content and content.judged else verified
+        yield f"  {'signed by':<10}  {', '.join(signers) or '(unknown)'} ({judged})"
+    account = f" as {owner.account}" if owner.account else ""
     when = f", changed last at {answer.applied_at}" if answer.applied_at else ""
-    yield f"  {'applied by':<10}  sync {owner.key}{account}{when}"
+    who = f", run last by {once.run_by}" if once and once.run_by else ""
+    yield f"  {'applied by':<10}  {owner.title}{account}{when}{who}"
 
 
 def _managers(answer: Answer) -> Iterator[str]:

@@ -49,6 +49,7 @@ class Side:
         name: as a person named it.
         digest: of an artifact's manifest; empty for a directory.
         signers: who signed it, as far as the caller's trust goes; None if nobody looked.
+        repository: where the artifact is; empty if only a layout has it that stands for none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Side:
     revision: str = ""
     digest: str = ""
     signers: tuple[str, ...] | None = None
+    repository: str = ""
 
     def as_json(self) -> dict[str, object]:
         """The form that scripts read."""
@@ -115,21 +117,25 @@ def read_artifact(store: Store, reference: Place, trust: TrustSet | None, now: d
     """
     if trust is None:
         seen = look(store, reference.digest or reference.tag)
-        return artifact_side(str(reference), seen.manifest, seen.files, None)
+        return artifact_side(str(reference), seen.manifest, seen.files, None, store.repository)
     kind = SelectorKind.DIGEST if reference.digest and not reference.tag else SelectorKind.TAG
     request = Request(store.repository, kind, tag=reference.tag, digest=reference.digest)
     verified = verify(store, trust, request, now=now)
     # A policy with mode Warn lets pass what proves nothing.
     proven = verified.verdict.reason is VerdictReason.VERIFIED
     signers = verified.verdict.signers if proven else None
-    return artifact_side(str(reference), verified.manifest, fetch(store, verified).files, signers)
+    return artifact_side(str(reference), verified.manifest, fetch(store, verified).files, signers, store.repository)
 
 
 def artifact_side(
-    name: str, manifest: ArtifactManifest, files: tuple[TreeFile, ...], signers: tuple[str, ...] | None
+    name: str,
+    manifest: ArtifactManifest,
+    files: tuple[TreeFile, ...],
+    signers: tuple[str, ...] | None,
+    repository: str = "",
 ) -> Side:
     """An artifact as a side."""
-    return Side(name, files, manifest.annotations.get(REVISION, ""), manifest.descriptor.digest, signers)
+    return Side(name, files, manifest.annotations.get(REVISION, ""), manifest.descriptor.digest, signers, repository)
 
 
 def read_directory(name: str, source: Source, clock: Clock) -> Side:

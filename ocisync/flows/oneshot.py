@@ -24,14 +24,12 @@ from ocisync.cluster.outcome import ErrorClass, classify
 from ocisync.cluster.preview import Previewer
 from ocisync.flows.compare import Side
 from ocisync.flows.plan import Scope, engine_of, named, objects_of, sync_names, understood
+from ocisync.flows.setrecord import PARENT, SetRecord, keep, parent_name
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import AccessDenied, ClusterRefused, NotFound, Refused, Unavailable
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId
 from ocisync.model.spec import APPLYSET_ID_LABEL
 from ocisync.model.values import dataclass
-
-_PARENT = ("ConfigMap", "")
-_PREFIX = "ocisync-apply-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +58,6 @@ def fingerprint(side: Side) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(sorted(listed)).encode()).hexdigest()
 
 
-def parent_name(name: str) -> str:
-    """The ConfigMap that stands for a set."""
-    return _PREFIX + name
-
-
 def scope_of(cluster: Cluster, options: Options, digest: str) -> Scope:
     """The scope of an apply; its parent need not exist.
 
@@ -73,7 +66,7 @@ def scope_of(cluster: Cluster, options: Options, digest: str) -> Scope:
         Unavailable, ClusterRefused, AccessDenied: the API server.
     """
     name = parent_name(options.name)
-    sync_id = applyset_id(name, options.namespace, *_PARENT)
+    sync_id = applyset_id(name, options.namespace, *PARENT)
     with understood(cluster):
         parent = _read_parent(cluster, options.namespace, name)
     if parent is not None:
@@ -85,7 +78,7 @@ def scope_of(cluster: Cluster, options: Options, digest: str) -> Scope:
         sync_uid=str(parent["metadata"]["uid"]) if parent else "",
         service_account=options.service_account,
         namespace=options.namespace,
-        parent=_PARENT,
+        parent=PARENT,
     )
     settings = Settings(
         digest=digest, prune=options.prune, force=options.force, guard=options.guard, approved=options.approved
@@ -229,7 +222,25 @@ def apply_once(
     with understood(cluster):
         scope = with_parent(cluster, scope)
         report, wanted = _applied(cluster, discovery, scope, objects, holder, version, stop, planned, applied)
+        if report.all_applied and not report.held:
+            notes = (*notes, *_kept(cluster, side, scope))
     return Done(side, scope, report, wanted, notes)
+
+
+def _kept(cluster: Cluster, side: Side, scope: Scope) -> tuple[str, ...]:
+    """Record what was applied; a note if that could not be done, since everything else is."""
+    target = scope.target
+    record = SetRecord(
+        source=side.name,
+        repository=side.repository,
+        digest=side.digest,
+        revision=side.revision,
+        signers=side.signers or (),
+        path=scope.path,
+        account=target.service_account,
+    )
+    problem = keep(cluster, target, record)
+    return (f"`ocisync why` will not know what was applied, it could not be recorded: {problem}",) if problem else ()
 
 
 def _applied(

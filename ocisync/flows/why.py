@@ -33,6 +33,7 @@ from ocisync.cluster.normalise import applyset_id, normalise
 from ocisync.cluster.values import MASKED, same_value, shown
 from ocisync.flows.drifthistory import Drifted
 from ocisync.flows.fetch import fetch, look
+from ocisync.flows.setrecord import set_id_of
 from ocisync.flows.trust import TrustSet
 from ocisync.flows.verify import Request, verify
 from ocisync.flows.whyanswer import Answer, Content, Holder, Origin, Owner, Written
@@ -90,8 +91,8 @@ def read_content(
 
 def owner_of(live: JsonObject, syncs: Sequence[JsonObject]) -> JsonObject | None:
     """The sync whose label and Apply entry the object carries; None if there is none."""
-    label = labels_of(live).get(PART_OF_LABEL, "")
-    if not label or our_entry(parse_managed_fields(live)) is None:
+    label = set_id_of(live)
+    if not label:
         return None  # controllers copy labels: alone, one proves nothing
     for sync in syncs:
         metadata = sync.get("metadata") or {}
@@ -149,8 +150,8 @@ def source_of(known: Known) -> Source | None:
     if owner is None or content is None:
         return None
     spec, wanted = owner.spec, known.object
-    files = files_under(content.files, spec.path if spec else "")
-    default = (spec.target_namespace or spec.namespace) if spec and wanted.namespace else ""
+    files = files_under(content.files, owner.path)
+    default = owner.namespace if wanted.namespace else ""
     for raw in read_tree(files, lenient=True).objects:
         namespace = (raw.id.namespace or default) if wanted.namespace else ""
         if replace(raw.id, namespace=namespace) != wanted:
@@ -260,11 +261,12 @@ def _whole(known: Known, source: Source | None) -> Answer:
         differing = _differing(known, source)
     written = Written(source.raw.file, source.raw.line, 0) if source else None
     if owner is not None:
-        text = [f"applied by sync {owner.key}" + (f" from {written.place}" if written else "")]
+        text = [f"applied by {owner.title}" + (f" from {written.place}" if written else "")]
         if known.content is not None and source is None:
-            text.append("the applied artifact does not have it: it is about to be pruned, or kept on purpose")
+            then = "--prune deletes it" if owner.once else "it is about to be pruned, or kept on purpose"
+            text.append(f"the applied artifact does not have it: {then}")
     elif labels_of(known.live).get(PART_OF_LABEL) and our_entry(entries) is not None:
-        text = ["its label names a sync that does not exist (any more), or that you may not see"]
+        text = ["its label names a sync or set that does not exist (any more), or that you may not see"]
     else:
         names = ", ".join(dict.fromkeys(h.manager for h in holders if h.subresource != "status")) or "unknown"
         text = [f"no sync owns it; managers: {names}"]

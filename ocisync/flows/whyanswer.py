@@ -10,6 +10,7 @@ from typing import Any
 from ocisync.cluster.fieldexpr import Hold
 from ocisync.cluster.fields import MISSING
 from ocisync.flows.drifthistory import Drifted
+from ocisync.flows.setrecord import AppliedSet, SetRecord
 from ocisync.model.resource import ObjectId
 from ocisync.model.spec import SyncSpec
 from ocisync.model.tree import TreeFile
@@ -34,12 +35,67 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The sync that owns an object, as its spec and status say. `spec` is None if it cannot be read."""
+    """Who applied an object: a sync, as its spec and status say, or `ocisync apply`.
+
+    Attributes:
+        spec: of a sync; None if it cannot be read.
+        once: the set of `ocisync apply`; None if it is a sync.
+    """
 
     key: str
     sync_id: str
     status: Mapping[str, Any]
     spec: SyncSpec | None = None
+    once: AppliedSet | None = None
+
+    @classmethod
+    def of_set(cls, found: AppliedSet, set_id: str) -> Owner:
+        """The owner of what `ocisync apply` made."""
+        kept = found.record or SetRecord(digest=found.attempted)
+        applied = {"digest": kept.digest, "revision": kept.revision, "signers": list(kept.signers)}
+        status = {"applied": applied, "lastAttempted": {"digest": found.attempted} if kept.digest else {}}
+        return cls(f"{found.namespace}/{found.name}", set_id, status, None, found)
+
+    @property
+    def title(self) -> str:
+        """How sentences name it."""
+        return f"set {self.key} of ocisync apply" if self.once is not None else f"sync {self.key}"
+
+    @property
+    def repository(self) -> str:
+        """Where the artifact is; empty if that is not known, or only a layout has it."""
+        if self.spec is not None:
+            return self.spec.source.reference.repository
+        record = self.once.record if self.once else None
+        return record.repository if record is not None else ""
+
+    @property
+    def path(self) -> str:
+        """Below which directory manifests are applied."""
+        if self.spec is not None:
+            return self.spec.path
+        return self.once.record.path if self.once and self.once.record else ""
+
+    @property
+    def namespace(self) -> str:
+        """Where objects go for which Git names no namespace."""
+        if self.spec is not None:
+            return self.spec.target_namespace or self.spec.namespace
+        return self.once.namespace if self.once else ""
+
+    @property
+    def account(self) -> str:
+        """The service account that writes, as `namespace/name`; empty if it is nobody's, or not known."""
+        if self.spec is not None:
+            return f"{self.spec.namespace}/{self.spec.service_account}"
+        record = self.once.record if self.once else None
+        return f"{self.namespace}/{record.account}" if record is not None and record.account else ""
+
+    @property
+    def directory(self) -> str:
+        """The directory that was applied; empty if it was an artifact."""
+        record = self.once.record if self.once else None
+        return record.source if record is not None and not record.digest else ""
 
     def artifact(self, key: str = "applied") -> Mapping[str, Any]:
         """`status.applied` or `status.lastAttempted`."""
@@ -138,7 +194,7 @@ class Answer:
             out |= {"field": self.field, "origin": self.origin.value if self.origin else "", "value": _json(self.value)}
         if owner is not None:
             applied = owner.artifact()
-            out["sync"] = owner.key
+            out["sync" if owner.once is None else "set"] = owner.key
             out["artifact"] = {
                 "repository": content.repository if content else "",
                 "digest": content.digest if content else str(applied.get("digest") or ""),
@@ -147,6 +203,8 @@ class Answer:
                 "signers": list(content.signers if content else applied.get("signers") or ()),
                 "judgedHere": bool(content and content.judged),
             }
+            if owner.once is not None:
+                out["directory"], out["runBy"] = owner.directory, owner.once.run_by
             out["appliedAt"] = self.applied_at
         if written is not None:
             out["written"] = {"file": written.file, "line": written.line, "column": written.column}

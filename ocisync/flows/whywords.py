@@ -41,9 +41,12 @@ def sentences(answer: Answer, now: str, desired: Any, path: Path, left: str) -> 
             ]
             return [*said, left or _incomplete(answer) or _mode(owner)]
         case Origin.TARGET:
-            return [f"{now}: Git names no namespace; the sync's spec.target.namespace (or its own namespace) does"]
+            does = (
+                "the set's own" if owner and owner.once else "the sync's spec.target.namespace (or its own namespace)"
+            )
+            return [f"{now}: Git names no namespace; {does} does"]
         case Origin.MEMBERSHIP:
-            return [f"{now}: the label by which sync {owner.key if owner else ''} knows its objects; ocisync adds it"]
+            return [f"{now}: the label by which {owner.title if owner else ''} knows its objects; ocisync adds it"]
         case Origin.ADMISSION:
             return [f"{now}, not from Git: added to ocisync's own request by an admission webhook or policy"]
         case Origin.STATUS:
@@ -75,6 +78,8 @@ def _incomplete(answer: Answer) -> str:
 
 def _mode(owner: Owner | None) -> str:
     spec = owner.spec if owner else None
+    if owner is not None and owner.once is not None:
+        return "no agent looks after it: it is put back when the set is applied again"
     if spec is None:
         return ""
     if spec.suspend:

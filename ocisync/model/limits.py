@@ -66,6 +66,7 @@ JSON_DEPTH = 64
 
 # Kubernetes answers.
 STATUS_MESSAGE_BYTES = 256
+SET_RECORD_BYTES = 64 * KIB  # what an apply says of itself: names of the source and of signers
 DRIFT_RECORD_BYTES = 64 * KIB  # of one sync; an object of the API server may have 1.5 MiB
 DRIFT_RECORD_ENTRIES = 200
 FAILURES_COUNT = 20

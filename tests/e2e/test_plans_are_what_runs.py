@@ -154,6 +154,11 @@ def test_apply_needs_no_rights_beyond_its_namespace(tenant: Tenant, cli: Cli, tm
     assert cli("apply", *where, "--prune").exit_code == 0
     live = tenant.cluster.get("deployments", namespace=tenant.namespace)["items"]
     assert [(item["metadata"]["name"], item["spec"]["replicas"]) for item in live] == [("web", 1)]
+    asked = cli("why", "deploy/web", "spec.replicas", "-o", "json", *where[4:])
+    assert asked.exit_code == 0, asked.err
+    answer = json.loads(asked.out)
+    assert (answer["set"], answer["value"]) == (f"{tenant.namespace}/shop", 1)
+    assert answer["directory"] == str(directory)
 
 
 def _deployment(name: str, replicas: int = 2) -> dict[str, Any]:
