@@ -7,13 +7,12 @@ anything for that, and a process that nobody would start again goes on, too.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 
+from ocisync.agent.heap import few_arenas
 from ocisync.agent.run import DRAIN_S, Agent, Options, Survivors
 from ocisync.cluster.client import Cluster
 from ocisync.flows.localcopy import LocalCopies
@@ -21,7 +20,6 @@ from ocisync.kit.log import logger
 from ocisync.kit.stop import StopToken
 
 _LOG = logger("agent")
-_M_ARENA_MAX = -8  # of malloc.h
 
 
 def run(connect: Callable[[], tuple[Cluster, Cluster | None]], options: Options) -> int:
@@ -34,9 +32,7 @@ def run(connect: Callable[[], tuple[Cluster, Cluster | None]], options: Options)
     Returns:
         The exit code of the process.
     """
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        # Each thread would get a heap of its own that never shrinks: dozens of them for a few busy seconds.
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+    few_arenas()
     signalled, life = StopToken(), StopToken()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -6,9 +6,6 @@ nowhere else. What is remembered of a sync lives here, by uid: a sync that was d
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import random
 import re
 from dataclasses import dataclass, field, replace
@@ -16,6 +13,7 @@ from typing import Any
 
 from ocisync.agent.events import Note, Subject
 from ocisync.agent.finalizer import Finalizers
+from ocisync.agent.heap import give_back
 from ocisync.agent.metrics import Metrics
 from ocisync.agent.queue import WorkQueue
 from ocisync.agent.status import StatusWriter, next_status, recorded
@@ -191,9 +189,9 @@ class Workshop:
         state.failures = 0
         self._tell(spec, state, outcome)
         self._schedule(key, spec, state, outcome, started)
-        changes = outcome.facts.changes
-        if changes is not None and outcome.facts.objects >= _BIG_PASS:
-            _give_back_memory()
+        unpacked, state.memory.unpacked = state.memory.unpacked, 0
+        if unpacked >= _BIG_PASS:  # whatever became of them: a plan that is held makes as much garbage
+            give_back()
 
     def _invalid(self, key: str, seen: Seen, state: State, error: InvalidInput) -> None:
         """A spec that can't be read: what was applied before stays, and nothing else is done."""
@@ -349,13 +347,6 @@ class Workshop:
         if enforced is not None and enforced.judge_at > now:  # a past one was not reached by this pass
             pauses.append(max(0.05, enforced.judge_at - now))
         self._desk.queue.add(key, after_s=min(pauses))
-
-
-def _give_back_memory() -> None:
-    """Return the garbage of a big pass to the system: an idle agent must be small again."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _subject(spec: SyncSpec) -> Subject:

@@ -27,7 +27,7 @@ from ocisync.cluster import fence as fences
 from ocisync.cluster.fence import Fence
 from ocisync.cluster.lightclient import lighten
 from ocisync.cluster.pace import Pace
-from ocisync.cluster.wire import Address, NotAdmitted, Wire
+from ocisync.cluster.wire import Address, NotAdmitted, Wire, encoded
 from ocisync.kit.backoff import delays
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import InvalidInput, Paused, Unavailable
@@ -161,7 +161,7 @@ class Cluster:
             # The server gives up at the same time, should it wait for something when we are gone.
             timeout = min(timeout, fences.WRITE_TIMEOUT_S)
             query = (*query, ("timeout", f"{fences.WRITE_TIMEOUT_S:.0f}s"))
-        url = f"{path}?{urlencode(query)}" if query else path
+        url = f"{path}?{encoded(tuple(query))}" if query else path
         pauses = delays(0.2, 5.0, self._rng)
         refreshed = False
         started = time.monotonic()

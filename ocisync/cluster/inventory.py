@@ -201,7 +201,7 @@ class InventoryStore:
         """③ Note the uids of objects that were applied; one write for each touched shard."""
         known = self.entries
         fresh = [Entry(id_, uid, EntryState.APPLIED) for id_, uid in applied.items()]
-        self._update([entry for entry in fresh if known.get(entry.id) != entry], "record")
+        self._update([entry for entry in fresh if not _says_so(known.get(entry.id), entry)], "record")
 
     def renounce(self, ids: Iterable[ObjectId]) -> None:
         """Forget the uids of known objects that are about to be made anew: written ahead, as in ①."""
@@ -411,6 +411,11 @@ def _edited(namespace: str, name: str, why: str) -> ClusterRefused:
 def _over(sync: str, holder: str) -> LeaseLost:
     who = f"{holder} holds" if holder else "somebody else holds"
     return LeaseLost(f"{who} the inventory of {sync} by now: this agent's lease has ended")
+
+
+def _says_so(known: Entry | None, entry: Entry) -> bool:
+    """Whether an object's entry is this one already."""
+    return known is not None and known.uid == entry.uid and known.state is entry.state
 
 
 def _entry_bytes(id_: ObjectId) -> int:

@@ -38,6 +38,7 @@ _SERVER_METADATA = (
     "resourceVersion", "selfLink", "uid",
 )  # fmt: skip
 _HEAD = b'{"metadata":{'
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 # JSON that a YAML reader takes otherwise: it refuses or folds these inside double quotes unless they are escaped.
 _UNSAFE_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
@@ -223,7 +224,9 @@ def normalise(body: Mapping[str, Any], *, sync_id: str, namespace: str) -> JsonO
 
 def canonical_json(obj: Mapping[str, Any]) -> bytes:
     """Sorted keys, no blanks, UTF-8: equal objects give equal bytes, and every YAML reader agrees with JSON ones."""
-    text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = _ENCODER.encode(obj)
+    if text.isascii() and "\x7f" not in text:
+        return text.encode()
     return _UNSAFE_IN_YAML.sub(lambda match: f"\\u{ord(match.group(0)):04x}", text).encode()
 
 

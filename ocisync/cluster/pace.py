@@ -12,10 +12,9 @@ decrease); a request that was refused waits by itself as long as it was told to,
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 LEVEL_HEADER = "X-Kubernetes-PF-PriorityLevel-UID"
 MOST = 64  # requests on their way in one level; beyond that only their latency grows
@@ -45,14 +44,24 @@ class Level:
 
 
 class Turn:
-    """One request on its way; told of its answer."""
+    """One request on its way; told of its answer. Its place is taken when its block begins, and free again after it."""
 
-    __slots__ = ("_pace", "_sent_at", "_user")
+    __slots__ = ("_gentle", "_level", "_pace", "_reading", "_sent_at", "_user")
 
-    def __init__(self, pace: Pace, user: str, sent_at: float) -> None:
+    def __init__(self, pace: Pace, user: str, *, gentle: bool, reading: bool) -> None:
         self._pace = pace
         self._user = user
-        self._sent_at = sent_at
+        self._gentle = gentle
+        self._reading = reading
+
+    def __enter__(self) -> Turn:
+        """Wait for a place."""
+        self._level, self._sent_at = self._pace.enter(self._user, gentle=self._gentle, reading=self._reading)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let somebody else have it."""
+        self._pace.leave(self._level, gentle=self._gentle, reading=self._reading)
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """Say how it ended."""
@@ -71,6 +80,7 @@ class Pace:
         self._urgent_at = float("-inf")
         self._gentle = 0
         self._refused = 0
+        self._waiting = 0
 
     @property
     def refused(self) -> int:
@@ -83,21 +93,9 @@ class Pace:
         with self._changed:
             return {uid: int(level.limit) for uid, level in self._levels.items() if level.limit < MOST}
 
-    @contextlib.contextmanager
-    def turn(self, user: str, *, gentle: bool = False, reading: bool = False) -> Iterator[Turn]:
-        """Wait for a place; it is free again after the block. Reads never hold gentle work up."""
-        level = self._enter(user, gentle=gentle, reading=reading)
-        try:
-            yield Turn(self, user, self._monotonic())
-        finally:
-            with self._changed:
-                level.running -= 1
-                if gentle:
-                    self._gentle -= 1
-                elif not reading:
-                    self._urgent -= 1
-                    self._urgent_at = self._monotonic()
-                self._changed.notify_all()
+    def turn(self, user: str, *, gentle: bool = False, reading: bool = False) -> Turn:
+        """A turn, to be taken by a `with` block. Reads never hold gentle work up."""
+        return Turn(self, user, gentle=gentle, reading=reading)
 
     def learn(self, user: str, status: int, level_uid: str, sent_at: float) -> None:
         """Take in an answer: the level that it came from, and whether it was too much."""
@@ -107,20 +105,36 @@ class Pace:
             self._level(user).answered(status, sent_at, self._monotonic())
             self._refused += status == _TOO_MANY
 
-    def _enter(self, user: str, *, gentle: bool, reading: bool) -> Level:
+    def enter(self, user: str, *, gentle: bool, reading: bool) -> tuple[Level, float]:
+        """Wait for a place: the level that it is in, and when it was given."""
+        urgent = not (gentle or reading)
         with self._changed:
-            if not (gentle or reading):
-                self._urgent += 1
+            self._urgent += urgent
             try:
                 while not self._free(level := self._level(user), gentle=gentle):
-                    self._changed.wait(_LOOK_S)
+                    self._waiting += 1
+                    try:
+                        self._changed.wait(_LOOK_S)
+                    finally:
+                        self._waiting -= 1
             except BaseException:
-                if not (gentle or reading):
-                    self._urgent -= 1
+                self._urgent -= urgent
                 raise
             level.running += 1
             self._gentle += gentle
-            return level
+            return level, self._monotonic()
+
+    def leave(self, level: Level, *, gentle: bool, reading: bool) -> None:
+        """Give a place back."""
+        with self._changed:
+            level.running -= 1
+            if gentle:
+                self._gentle -= 1
+            elif not reading:
+                self._urgent -= 1
+                self._urgent_at = self._monotonic()
+            if self._waiting:
+                self._changed.notify_all()
 
     def _free(self, level: Level, *, gentle: bool) -> bool:
         if level.running >= max(1, int(level.limit)):

@@ -25,7 +25,9 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
+from urllib.parse import urlencode
 
 _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024 * 1024  # a list of every object of a kind in a large cluster
@@ -50,14 +52,11 @@ class NotAdmitted(Exception):
     """Leave to send was refused; the other side has not got a whole request."""
 
 
-class _Source(Protocol):
-    def recv(self, size: int, /) -> bytes: ...
-
-
-class _Connection(_Source, Protocol):
+class _Connection(Protocol):
     @property
-    def plain(self) -> socket.socket: ...
+    def stream(self) -> _Stream: ...
     def sealed(self, message: bytes, /) -> bytes: ...
+    def recv(self, size: int, /) -> bytes: ...
 
 
 class Headers(Mapping[str, str]):
@@ -76,6 +75,12 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._fields)
+
+
+@lru_cache(maxsize=64)
+def encoded(query: tuple[tuple[str, str], ...]) -> str:
+    """The text of a query: thousands of requests share a handful."""
+    return urlencode(query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,31 +136,29 @@ class Wire:
             head += f"content-length: {len(body or b'')}\r\n"
         message = head.encode("latin-1") + b"\r\n" + (body or b"")
         connection = self._take()
-        source: _Source = connection
+        stream = connection.stream
         try:
-            connection.plain.settimeout(timeout_s)
-            if admitted is not None:
-                source = _Hurried(connection, time.monotonic() + timeout_s)
+            stream.begin(timeout_s, whole=admitted is not None)
             sealed = connection.sealed(message)
             if admitted is None:
-                connection.plain.sendall(sealed)
+                stream.send(sealed)
             else:
-                _send_admitted(connection.plain, sealed, time.monotonic() + timeout_s, admitted)
-            status, fields, content, reusable = _receive(source)
+                stream.send_admitted(sealed, admitted)
+            status, fields, content, reusable = _receive(connection)
         except BaseException:
-            connection.plain.close()
+            stream.close()
             raise
         if reusable and len(self._idle) < self._keep:
             self._idle.append(connection)
         else:
-            connection.plain.close()
+            stream.close()
         return status, fields, content
 
     def close(self) -> None:
         """Drop the idle connections."""
         while True:
             try:
-                self._idle.pop().plain.close()
+                self._idle.pop().stream.close()
             except IndexError:
                 return
 
@@ -170,45 +173,122 @@ class Wire:
             except IndexError:
                 return self._connect()
             # Readable while nothing was asked: the server closed it.
-            if not _readable(connection.plain):
+            if connection.stream.quiet:
                 return connection
-            connection.plain.close()
+            connection.stream.close()
 
     def _connect(self) -> _Connection:
         address = self._address
         plain = socket.create_connection((address.host, address.port), timeout=self._connect_timeout_s)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream = _Stream(plain)
+            stream.begin(self._connect_timeout_s, whole=False)
             if address.tls is None:
-                return _Open(plain)
-            return _Sealed(plain, address.tls, address.server_name)
+                return _Open(stream)
+            return _Sealed(stream, address.tls, address.server_name)
         except BaseException:
             plain.close()
             raise
 
 
+class _Stream:
+    """A socket that does not block: it is tried first, and waited for only if it was not ready.
+
+    Half the system calls of Python's own time-outs, and half the moments at which another thread takes the interpreter.
+    """
+
+    __slots__ = ("_deadline", "_patience_s", "_plain", "_readable", "_writable")
+
+    def __init__(self, plain: socket.socket) -> None:
+        plain.setblocking(False)
+        self._plain = plain
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(plain, select.POLLIN)
+        self._writable.register(plain, select.POLLOUT)
+        self._patience_s = 0.0
+        self._deadline: float | None = None
+
+    def begin(self, timeout_s: float, *, whole: bool) -> None:
+        """From now on each wait may take so long, or, if `whole`, all of them together."""
+        self._patience_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s if whole else None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has come, not even the end."""
+        try:
+            return not self._readable.poll(0)
+        except (OSError, ValueError):
+            return False
+
+    def send(self, message: bytes) -> None:
+        """Send all of it."""
+        view = memoryview(message)
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                view = view[self._plain.send(view) :]
+            if not view:
+                return
+            self._wait(self._writable, "the request could not be sent in time")
+
+    def send_admitted(self, message: bytes, admitted: Callable[[], bool]) -> None:
+        """Send all of it; `admitted` is asked before each piece, and the last one completes the request."""
+        descriptor = self._plain.fileno()
+        while True:
+            size = len(message)
+            if not admitted():
+                raise NotAdmitted
+            sent = _send_at_once(descriptor, message, size, _SEND_FLAGS)
+            if sent == size:
+                return
+            if sent < 0:
+                number = ctypes.get_errno()
+                if number not in _COME_AGAIN:
+                    raise OSError(number, os.strerror(number))
+            else:
+                message = message[sent:]
+            self._wait(self._writable, "the request could not be sent in time")
+
+    def recv(self, size: int) -> bytes:
+        """What has come; empty at the end."""
+        while True:
+            self._wait(self._readable, "the answer took too long")
+            with contextlib.suppress(BlockingIOError):
+                return self._plain.recv(size)
+
+    def close(self) -> None:
+        """Let it go."""
+        self._plain.close()
+
+    def _wait(self, ready: select.poll, late: str) -> None:
+        left = self._patience_s if self._deadline is None else self._deadline - time.monotonic()
+        if left <= 0 or not ready.poll(left * 1000):
+            raise TimeoutError(late)
+
+
 class _Open:
     """A connection without TLS."""
 
-    __slots__ = ("plain",)
+    __slots__ = ("stream",)
 
-    def __init__(self, plain: socket.socket) -> None:
-        self.plain = plain
+    def __init__(self, stream: _Stream) -> None:
+        self.stream = stream
 
     def sealed(self, message: bytes, /) -> bytes:
         return message
 
     def recv(self, size: int, /) -> bytes:
-        return self.plain.recv(size)
+        return self.stream.recv(size)
 
 
 class _Sealed:
     """A connection with TLS whose records are made before they are sent."""
 
-    __slots__ = ("_incoming", "_outgoing", "_tls", "plain")
+    __slots__ = ("_incoming", "_outgoing", "_tls", "stream")
 
-    def __init__(self, plain: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
-        self.plain = plain
+    def __init__(self, stream: _Stream, context: ssl.SSLContext, server_name: str) -> None:
+        self.stream = stream
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         while True:
@@ -228,6 +308,8 @@ class _Sealed:
         return self._outgoing.read()
 
     def recv(self, size: int, /) -> bytes:
+        if not (self._incoming.pending or self._tls.pending()):
+            self._fill()  # there is nothing to be decrypted yet
         while True:
             try:
                 return self._tls.read(size)
@@ -238,66 +320,17 @@ class _Sealed:
                 return b""
 
     def _fill(self) -> None:
-        received = self.plain.recv(_RECEIVE_BYTES)
+        received = self.stream.recv(_RECEIVE_BYTES)
         if not received:
             raise WireError("the connection was closed before the answer was complete")
         self._incoming.write(received)
 
     def _flush(self) -> None:
         if self._outgoing.pending:
-            self.plain.sendall(self._outgoing.read())
+            self.stream.send(self._outgoing.read())
 
 
-class _Hurried:
-    """A connection whose reads together end at a deadline."""
-
-    __slots__ = ("_connection", "_deadline")
-
-    def __init__(self, connection: _Connection, deadline: float) -> None:
-        self._connection = connection
-        self._deadline = deadline
-
-    def recv(self, size: int, /) -> bytes:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long")
-        self._connection.plain.settimeout(left)
-        return self._connection.recv(size)
-
-
-def _send_admitted(connection: socket.socket, message: bytes, deadline: float, admitted: Callable[[], bool]) -> None:
-    """Send all of it; `admitted` is asked before each piece, and the last one completes the request."""
-    descriptor = connection.fileno()
-    while True:
-        size = len(message)
-        if not admitted():
-            raise NotAdmitted
-        sent = _send_at_once(descriptor, message, size, _SEND_FLAGS)
-        if sent == size:
-            return
-        if sent < 0:
-            number = ctypes.get_errno()
-            if number not in _COME_AGAIN:
-                raise OSError(number, os.strerror(number))
-        else:
-            message = message[sent:]
-        left = deadline - time.monotonic()
-        poll = select.poll()
-        poll.register(descriptor, select.POLLOUT)
-        if left <= 0 or not poll.poll(left * 1000):
-            raise TimeoutError("the request could not be sent in time")
-
-
-def _readable(connection: socket.socket) -> bool:
-    try:
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
-        return bool(poll.poll(0))
-    except (OSError, ValueError):
-        return True
-
-
-def _receive(connection: _Source) -> tuple[int, Headers, bytes, bool]:
+def _receive(connection: _Connection) -> tuple[int, Headers, bytes, bool]:
     """Read one answer; also tells whether the connection can be used again."""
     buffer = bytearray()
     while True:
@@ -324,7 +357,7 @@ def _receive(connection: _Source) -> tuple[int, Headers, bytes, bool]:
     return status, Headers(fields), content, keep
 
 
-def _head(connection: _Source, buffer: bytearray) -> tuple[int, dict[str, str]]:
+def _head(connection: _Connection, buffer: bytearray) -> tuple[int, dict[str, str]]:
     while (end := buffer.find(_END_OF_HEAD)) < 0:
         if len(buffer) > _HEAD_BYTES:
             raise WireError("the head of the answer is too long")
@@ -341,7 +374,7 @@ def _head(connection: _Source, buffer: bytearray) -> tuple[int, dict[str, str]]:
     return int(rest[:3]), fields
 
 
-def _exactly(connection: _Source, buffer: bytearray, length: int) -> bytes:
+def _exactly(connection: _Connection, buffer: bytearray, length: int) -> bytes:
     while len(buffer) < length:
         _more(connection, buffer)
     content = bytes(buffer[:length])
@@ -349,7 +382,7 @@ def _exactly(connection: _Source, buffer: bytearray, length: int) -> bytes:
     return content
 
 
-def _chunks(connection: _Source, buffer: bytearray) -> bytes:
+def _chunks(connection: _Connection, buffer: bytearray) -> bytes:
     parts: list[bytes] = []
     total = 0
     while True:
@@ -370,7 +403,7 @@ def _chunks(connection: _Source, buffer: bytearray) -> bytes:
             raise WireError("a chunk does not end where it said")
 
 
-def _line(connection: _Source, buffer: bytearray) -> bytes:
+def _line(connection: _Connection, buffer: bytearray) -> bytes:
     while (end := buffer.find(b"\r\n")) < 0:
         if len(buffer) > _HEAD_BYTES:
             raise WireError("a line of the answer is too long")
@@ -380,7 +413,7 @@ def _line(connection: _Source, buffer: bytearray) -> bytes:
     return line
 
 
-def _until_close(connection: _Source, buffer: bytearray) -> bytes:
+def _until_close(connection: _Connection, buffer: bytearray) -> bytes:
     with contextlib.suppress(WireError):
         while len(buffer) <= _BODY_BYTES:
             _more(connection, buffer)
@@ -389,7 +422,7 @@ def _until_close(connection: _Source, buffer: bytearray) -> bytes:
     return content
 
 
-def _more(connection: _Source, buffer: bytearray) -> None:
+def _more(connection: _Connection, buffer: bytearray) -> None:
     received = connection.recv(_RECEIVE_BYTES)
     if not received:
         raise WireError("the connection was closed before the answer was complete")

@@ -126,6 +126,7 @@ class Enforcer:
             )
             known = self._s.facts(verdict=content.verified.verdict, attempted=facts, failures=failures)
             raise self._s.remember(facts.digest, Stalled(Reason.BAD_ARTIFACT, error.message, known)) from None
+        self._s.memory.unpacked += len(objects)
         if self._s.spec.path and not objects:
             known = self._s.facts(verdict=content.verified.verdict, attempted=facts)
             message = f"spec.path {self._s.spec.path!r}: the artifact has no manifests there"

@@ -221,6 +221,7 @@ class Memory:
         rollback: the last request for a rollback that was acted on.
         good: the digest whose content is kept, to return to.
         copy_counts: the watermark is no older than the local copy.
+        unpacked: objects of artifacts that were read since whoever takes the garbage away set it to 0.
     """
 
     enforced: Enforced | None = None
@@ -244,3 +245,4 @@ class Memory:
     rollback: str = ""
     good: str = ""
     copy_counts: bool = False
+    unpacked: int = 0
