@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 
+from ocisync.cluster.client import Cluster as Connection
 from ocisync.cluster.correction import CorrectionReason
 from ocisync.cluster.drift import Action, DriftKind
 from ocisync.model.resource import JsonObject, ObjectId
@@ -15,6 +19,19 @@ from tests.support.watchline import WatchLine
 
 LABEL = "applyset.kubernetes.io/part-of"
 NAMES = ("painted", "deleted", "replaced", "stripped", "claimed", "noted", "untouched")
+
+
+@contextlib.contextmanager
+def watched_through(cluster: Cluster) -> Iterator[tuple[Scene, WatchLine]]:
+    """A keeper on a server, and the line that it watches through."""
+    lines: list[WatchLine] = []
+
+    def through(connection: Connection) -> WatchLine:
+        lines.append(WatchLine(connection))
+        return lines[0]
+
+    with cluster.namespace("gap") as namespace, keeping(cluster.kubeconfig, namespace, through=through) as keeper:
+        yield Scene(cluster, keeper), lines[0]
 
 
 def disturb(scene: Scene, ids: dict[str, ObjectId]) -> None:
@@ -33,17 +50,8 @@ def disturb(scene: Scene, ids: dict[str, ObjectId]) -> None:
 
 @pytest.mark.parametrize("forgotten", [True, False], ids=["410-gone", "connection-lost"])
 def test_what_changed_in_a_gap_of_the_watch_is_judged_by_the_same_rules(apiserver: Cluster, forgotten: bool) -> None:
-    lines: list[WatchLine] = []
-
-    def through(cluster: object) -> WatchLine:
-        lines.append(WatchLine(cluster))  # type: ignore[arg-type]
-        return lines[0]
-
-    with (
-        apiserver.namespace("gap") as namespace,
-        keeping(apiserver.kubeconfig, namespace, through=through) as keeper,
-    ):
-        scene, (line,) = Scene(apiserver, keeper), lines
+    with watched_through(apiserver) as (scene, line):
+        keeper = scene.keeper
         manifests = [*(CONFIG_MAP.format(name=name) for name in NAMES), DEPLOYMENT.format(name="scaled")]
         ids = {desired.id.name: desired.id for desired in keeper.apply("---\n".join(manifests))}
         eventually(lambda: not keeper.tracker.unsynced(), what="the watches have shown everything")
@@ -78,3 +86,32 @@ def test_what_changed_in_a_gap_of_the_watch_is_judged_by_the_same_rules(apiserve
             assert live["metadata"]["labels"][LABEL] == owner
         assert line.begun["expired"] == (2 if forgotten else 0)
         assert bool(line.begun["listed"]) is forgotten and bool(line.begun["resumed"]) is not forgotten
+
+
+def test_a_list_that_went_back_in_time_is_told_and_nothing_is_made_or_deleted_by_it(apiserver: Cluster) -> None:
+    with watched_through(apiserver) as (scene, line):
+        keeper = scene.keeper
+        kept, anew = scene.owns(CONFIG_MAP, "kept"), scene.owns(CONFIG_MAP, "anew")
+        collection = scene.path(kept).rpartition("/")[0]
+        moment = int(apiserver.api("GET", collection)["metadata"]["resourceVersion"])
+        # Later than that: a new revision, another uid, one object more. Of all that the backup knows nothing.
+        keeper.apply(CONFIG_MAP.format(name="kept").replace("blue", "green"))
+        apiserver.api("DELETE", scene.path(anew))
+        assert [report.kind for report in scene.reported(anew)] == [DriftKind.DELETED]
+        young = scene.owns(CONFIG_MAP, "young")
+        before = {one: scene.rest(one)["metadata"] for one in (kept, anew, young)}
+        done = len(keeper.corrections)
+        line.cut()
+        line.mend(forgotten=True, moment=moment)
+        eventually(lambda: "a list of ConfigMap" in keeper.restored, what="the list is told as an earlier one")
+        assert len([text for text in keeper.restored if "is of version" in text]) >= 1, "its objects tell, too"
+        eventually(lambda: keeper.tracker.idle(kept) and len(keeper.corrections) > done, what="what it has is proven")
+        for one, metadata in before.items():
+            live = keeper.live(one)
+            assert live is not None
+            assert (live["metadata"]["uid"], live["metadata"]["resourceVersion"]) == (
+                metadata["uid"],
+                metadata["resourceVersion"],
+            )
+        assert {one.desired.id for one in keeper.corrections[done:]} <= {kept, anew}
+        assert scene.asked(young) == [], "what such a list lacks is not missing"

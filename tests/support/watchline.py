@@ -32,6 +32,7 @@ class WatchLine:
         self._whole.set()
         self._lock = threading.Lock()
         self._forgotten = False
+        self._moment = 0
         self.begun: Counter[str] = Counter()
 
     def cut(self) -> None:
@@ -39,10 +40,15 @@ class WatchLine:
         self._whole.clear()
         self._cluster.close_streams()
 
-    def mend(self, *, forgotten: bool = False) -> None:
-        """Let watches through again; `forgotten`: the server no longer knows what they have missed."""
+    def mend(self, *, forgotten: bool = False, moment: int = 0) -> None:
+        """Let watches through again.
+
+        Args:
+            forgotten: the server no longer knows what they have missed.
+            moment: a version; lists are from then on as they were at that version, and nothing comes after them.
+        """
         with self._lock:
-            self._forgotten = forgotten
+            self._forgotten, self._moment = forgotten, moment
             self.begun.clear()
         self._whole.set()
 
@@ -64,8 +70,12 @@ class WatchLine:
         while not self._whole.wait(0.05):
             if stop is not None and stop.stopped:
                 raise Unavailable("cut off")
-        if self._begins(dict(query)) == "expired":
+        how = self._begins(dict(query))
+        if how == "expired":
             yield 410, iter([json.dumps(_EXPIRED).encode()])
+            return
+        if how == "listed" and self._moment:
+            yield 200, self._as_it_was(path, dict(query)["labelSelector"], stop)
             return
         with self._cluster.stream(path, query=query, accept=accept, timeout_s=timeout_s, stop=stop) as (status, lines):
             yield status, self._passed(lines)
@@ -75,6 +85,19 @@ class WatchLine:
             how = "listed" if "sendInitialEvents" in query else "expired" if self._forgotten else "resumed"
             self.begun[how] += 1
             return how
+
+    def _as_it_was(self, path: str, selector: str, stop: StopToken | None) -> Iterator[bytes]:
+        query = (
+            ("labelSelector", selector), ("resourceVersion", str(self._moment)), ("resourceVersionMatch", "Exact"),
+        )  # fmt: skip
+        answer = json.loads(self._cluster.request("GET", path, query=query).body)
+        for item in answer["items"]:
+            yield json.dumps({"type": "ADDED", "object": item}).encode()
+        marks = {"resourceVersion": str(self._moment), "annotations": {"k8s.io/initial-events-end": "true"}}
+        yield json.dumps({"type": "BOOKMARK", "object": {"metadata": marks}}).encode()
+        while stop is None or not stop.wait(0.05):
+            if not self._whole.is_set():
+                raise Unavailable("cut off")
 
     def _passed(self, lines: Iterator[bytes]) -> Iterator[bytes]:
         for line in lines:
