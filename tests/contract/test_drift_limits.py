@@ -1,4 +1,4 @@
-"""How often drift is corrected and suspects are checked, against API servers, by a clock that the test moves."""
+"""How often drift is corrected, suspects are checked and all is audited, by a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:
 # Without the sweep that begins the daily audits: whose turn it is depends on the name of the namespace.
 USUAL = Limits(sweep_s=1e9)
 GLOBAL = replace(USUAL, global_burst=3, global_per_s=0.5)
+DAY_S = 12
+SHORT_DAY = Limits(audit_s=DAY_S, sweep_s=1.0)
 
 
 class Bench:
@@ -125,8 +127,9 @@ def test_an_object_is_corrected_six_times_at_once_and_then_ever_more_slowly(benc
     bench.after(0.0)
     assert len(bench.asked(fought)) == 6 and bench.colours([fought]) == {"red"}
     assert bench.asked(neighbour) == [CorrectionReason.DRIFT], "each object has tokens of its own"
-    fights = [report for report in bench.keeper.reports if report.kind is DriftKind.FIGHT]
-    assert [(r.object, r.action, r.attribution.manager) for r in fights] == [(fought, Action.DELAYED, "stubborn")]
+    (fight,) = [report for report in bench.keeper.reports if report.kind is DriftKind.FIGHT]
+    assert (fight.object, fight.action, fight.attribution.manager) == (fought, Action.DELAYED, "stubborn")
+    assert fight.paths == "data.colour"
     for corrections, pause in ((7, 20.0), (8, 40.0), (9, 80.0)):
         bench.after(pause - 0.1)
         assert len(bench.asked(fought)) == corrections - 1
@@ -154,3 +157,22 @@ def test_corrections_and_checks_of_all_objects_together_are_limited(bench: Bench
     assert sorted(bench.asked(*noted)) == [CorrectionReason.SUSPECT] * 4
     assert bench.keeper.tracker.idle() and bench.colours(painted) == {"blue"}
     assert {report.object for report in bench.keeper.reports} == set(painted)
+
+
+@pytest.mark.parametrize("bench", [SHORT_DAY], indirect=True, ids=["a-day-of-12-s"])
+def test_each_object_gets_one_no_op_apply_a_day_spread_evenly(bench: Bench) -> None:
+    ids = bench.owns(*(f"audited-{number}" for number in range(8)))
+    before = {one: bench.live(one)["metadata"]["resourceVersion"] for one in ids}
+    days = []
+    for _ in range(2):
+        today: list[tuple[int, ObjectId]] = []
+        for second in range(DAY_S):
+            done = len(bench.keeper.corrections)
+            bench.after(1.0)
+            today += [(second, one.desired.id) for one in bench.keeper.corrections[done:]]
+        days.append(sorted(today, key=str))
+        assert sorted(one.name for _, one in today) == sorted(one.name for one in ids), "each once"
+    assert days[0] == days[1], "each has its place in the day"
+    assert set(bench.asked()) == {CorrectionReason.AUDIT}
+    assert {one: bench.live(one)["metadata"]["resourceVersion"] for one in ids} == before
+    assert bench.keeper.reports == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ocisync.cluster.correction import Correction, CorrectionReason, Limits
+from ocisync.cluster.correction import Correction, CorrectionReason
 from ocisync.cluster.drift import Action, DriftKind, DriftReport
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import DriftMode, UnownedMode
@@ -177,22 +177,6 @@ def test_a_correction_names_the_object_that_it_means_and_an_object_that_went_mea
     assert after["metadata"]["uid"] != before and after["data"]["colour"] == "blue"
 
 
-def test_whoever_changes_it_back_as_fast_is_named_as_a_fight_and_corrections_pause(scene: Scene) -> None:
-    object_id = scene.owns(CONFIG_MAP, "fought")
-    rounds = Limits().object_burst
-    for number in range(rounds):
-        scene.paint(object_id, f"red-{number}", "stubborn")
-        scene.reported(object_id, number + 1)
-        scene.rest(object_id)
-    scene.paint(object_id, "red", "stubborn")
-    fight = scene.reported(object_id, rounds + 1)[-1]
-    assert (fight.kind, fight.action) == (DriftKind.FIGHT, Action.DELAYED)
-    assert (fight.attribution.manager, fight.paths) == ("stubborn", "data.colour")
-    assert len(scene.asked(object_id)) == rounds
-    live = scene.keeper.live(object_id)
-    assert live is not None and live["data"]["colour"] == "red"
-
-
 def test_a_lost_field_of_equal_value_is_owned_again_silently_and_counted(scene: Scene) -> None:
     object_id = scene.owns(CONFIG_MAP, "cleared")
     before = scene.keeper.tracker.counters.reowned
@@ -313,21 +297,3 @@ def test_a_correction_is_told_with_both_times(scene: Scene) -> None:
     assert report.seen_at is not None and report.done_at is not None and report.latency_s is not None
     assert report.seen_at <= report.done_at and report.latency_s >= 0
     assert report.place == "test.yaml:1" and report.mode is DriftMode.CORRECT
-
-
-@pytest.mark.parametrize("server", ["sandbox_cluster", "cluster"])
-def test_each_object_gets_one_no_op_apply_a_day_spread_evenly(request: pytest.FixtureRequest, server: str) -> None:
-    cluster: Cluster = request.getfixturevalue(server)
-    day = Limits(audit_s=3, sweep_s=0.5)  # a short day
-    with cluster.namespace("audit") as namespace, keeping(cluster.kubeconfig, namespace, limits=day) as kept:
-        scene = Scene(cluster, kept)
-        names = [f"audited-{number}" for number in range(6)]
-        kept.apply("---\n".join(CONFIG_MAP.format(name=name) for name in names))
-        ids = kept.tracker.owned(kept.sync_id)
-        before = {one: scene.rest(one)["metadata"]["resourceVersion"] for one in ids}
-        eventually(lambda: {c.desired.id for c in kept.corrections} == ids, timeout_s=20, what="all were audited")
-        first = [c.desired.id for c in kept.corrections[: len(ids)]]
-        assert {c.reason for c in kept.corrections} == {CorrectionReason.AUDIT}
-        assert len(set(first)) == len(ids), "nobody twice before everybody once"
-        assert {one: scene.rest(one)["metadata"]["resourceVersion"] for one in ids} == before
-        assert kept.reports == []
