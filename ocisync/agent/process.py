@@ -22,39 +22,59 @@ from ocisync.kit.stop import StopToken
 _LOG = logger("agent")
 
 
-def run(connect: Callable[[], tuple[Cluster, Cluster | None]], options: Options) -> int:
-    """Run an agent until SIGTERM or SIGINT, and another one whenever the cluster went back in time.
+class Process:
+    """One agent after the other.
 
     Args:
         connect: makes the connections of one `Agent`: of its own, and for its lease.
         options: the same for all.
-
-    Returns:
-        The exit code of the process.
+        alone: whether the process may be killed when an agent does not drain in time: it does nothing else.
     """
+
+    def __init__(
+        self, connect: Callable[[], tuple[Cluster, Cluster | None]], options: Options, *, alone: bool = False
+    ) -> None:
+        self._alone = alone
+        self._connect = connect
+        self._options = options
+        self._survivors = Survivors(LocalCopies(options.cache_dir))
+        self._ended = StopToken()
+        self._life = StopToken()
+
+    def stop(self) -> None:
+        """End the present agent, and begin no other one."""
+        self._ended.stop()
+        self._life.stop()
+
+    def run(self) -> int:
+        """Run until stopped; the exit code of the process."""
+        while True:
+            self._life, over = StopToken(), StopToken()
+            if self._ended.stopped:
+                return 0
+            cluster, lease_cluster = self._connect()
+            agent = Agent(cluster, self._options, self._life, lease_cluster, self._survivors)
+            if self._alone:
+                threading.Thread(target=_watchdog, args=(self._life, over), name="watchdog", daemon=True).start()
+            code = agent.run()
+            over.stop()
+            if code or not agent.restored:
+                return code
+            for connection in filter(None, (cluster, lease_cluster)):
+                connection.close()
+
+
+def run(connect: Callable[[], tuple[Cluster, Cluster | None]], options: Options) -> int:
+    """Run until SIGTERM or SIGINT; the exit code of the process. Arguments as for `Process`."""
     few_arenas()
-    signalled, life = StopToken(), StopToken()
+    process = Process(connect, options, alone=True)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        signalled.stop()
-        life.stop()
+        process.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    survivors = Survivors(LocalCopies(options.cache_dir))
-    while True:
-        life, ended = StopToken(), StopToken()
-        if signalled.stopped:
-            return 0
-        cluster, lease_cluster = connect()
-        agent = Agent(cluster, options, life, lease_cluster, survivors)
-        threading.Thread(target=_watchdog, args=(life, ended), name="watchdog", daemon=True).start()
-        code = agent.run()
-        ended.stop()
-        if code or not agent.restored:
-            return code
-        for connection in filter(None, (cluster, lease_cluster)):
-            connection.close()
+    return process.run()
 
 
 def _watchdog(stop: StopToken, ended: StopToken) -> None:

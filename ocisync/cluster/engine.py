@@ -247,15 +247,17 @@ class Engine:
         ends the pass.
 
         Raises:
-            Unavailable, ClusterRefused: the inventory or the parent could not be written.
+            Unavailable, ClusterRefused: the inventory or the parent could not be written, or the sync is gone: it was
+                deleted, or etcd was restored from a backup that does not have it.
         """
         rejected = tuple(_rejection(item) for item in prepared.rejected)
         if plan.held:
             return ApplyReport(rejected, False, plan.hash, plan.held, kept=plan.kept, owned=len(store.entries))
         parent = Parent(self._cluster, self._discovery, target, self._version)
         mine = [one.id for one in plan.applies if one.options.apply is not ApplyMode.IGNORE]
+        live = parent.required()
         store.claim(self._holder, settings.digest, self._term())
-        parent.widen([*store.entries, *mine])
+        parent.widen(live, [*store.entries, *mine])
         store.add(mine)
         known = _known(store.entries, plan)
         executor = self._executor(plan, target, settings, known, on_applied, previous, conduct, Renewal(store))

@@ -48,9 +48,20 @@ class Parent:
         same = (live.get("metadata") or {}).get("uid") == self._target.sync_uid
         return live if same else None
 
-    def widen(self, ids: Iterable[ObjectId]) -> None:
-        """Make kinds and namespaces a superset of these, before they are applied."""
+    def required(self) -> JsonObject | None:
+        """The live sync object; None for what needs none.
+
+        Raises:
+            ClusterRefused: it is gone, or another one has its name: nothing may be applied on its behalf any more.
+        """
         live = self.read()
+        if live is None and self._path():
+            message = f"{self._target.sync_namespace}/{self._target.sync_name} is gone: nothing is applied for it"
+            raise ClusterRefused(message, reason="SyncGone")
+        return live
+
+    def widen(self, live: JsonObject | None, ids: Iterable[ObjectId]) -> None:
+        """Make kinds and namespaces a superset of these, before they are applied. `live` is what `required` gave."""
         if live is not None:
             kinds, namespaces = recorded(live)
             wanted_kinds, wanted_namespaces = membership(ids, self._target.sync_namespace)

@@ -240,3 +240,13 @@ def test_a_lost_inventory_is_rebuilt_and_deletes_nothing_that_no_artifact_named(
     assert engine.owned() == ["a", "b"]
     engine.sync(engine.config_map("a"), engine.config_map("b"))
     assert actions(engine.sync(engine.config_map("a")))["b"] is Action.DELETED
+
+
+def test_nothing_is_applied_for_a_sync_that_is_gone_and_nothing_is_written_down_for_it(engine: EngineDriver) -> None:
+    engine.with_parent()
+    engine.delete("ArtifactSync", engine.target.sync_name, "ocisync.dev")
+    with pytest.raises(ClusterRefused) as refused:
+        engine.sync(engine.config_map("a"))
+    assert refused.value.reason == "SyncGone"
+    assert engine.live("ConfigMap", "a") is None
+    assert not engine.engine().inventory(engine.target).exists

@@ -56,7 +56,7 @@ class EngineDriver:
     def __post_init__(self) -> None:
         name = f"sync-{secrets.token_hex(3)}"
         account = OWNER if self.agent is not None else ""
-        self.target = Target(applyset_id(name, self.namespace), name, self.namespace, f"uid-{name}", account)
+        self.target = Target(applyset_id(name, self.namespace), name, self.namespace, "", account)  # see `with_parent`
         self.discovery = Discovery(self.own)
 
     @property
