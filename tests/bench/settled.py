@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tests.bench.measure import Process
 from tests.support.agent import AgentProcess, Tenant
 from tests.support.waiting import eventually
 
+_REST_S = 1.0
 _PATH = "/apis/ocisync.dev/v1alpha1/namespaces/{0}/artifactsyncs/{1}"
 
 
@@ -91,6 +93,21 @@ def wait_ready(tenant: Tenant, digest: str, timeout_s: float = 900.0) -> None:
         return conditions.get("Ready") == "True" and (found.get("applied") or {}).get("digest") == digest
 
     eventually(ready, timeout_s=timeout_s, what=f"{digest} is Ready", interval_s=0.05)
+
+
+def wait_at_rest(agent: AgentProcess) -> None:
+    """Wait until the agent has used no processor time for a second."""
+    process = Process(agent.pid)
+    used, since = process.cpu_s(), time.monotonic()
+
+    def rests() -> bool:
+        nonlocal used, since
+        now = process.cpu_s()
+        if now != used:
+            used, since = now, time.monotonic()
+        return time.monotonic() - since >= _REST_S
+
+    eventually(rests, timeout_s=120.0, what="the agent comes to rest", interval_s=0.1)
 
 
 def status(tenant: Tenant) -> Manifest:
