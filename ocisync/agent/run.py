@@ -177,7 +177,6 @@ class Agent:
             report=reporter.report,
             changed=self._health_moved,
             blind=_blind,
-            restored=self._went_back,
         )
         self._tracker = Tracker(self._clock, effects)
         self._supervisor = Supervisor(self._groups(), stop)
@@ -188,7 +187,7 @@ class Agent:
             full=lambda kind: needs_object(kind.group, kind.kind),
             rng=self._rng,
             on_crash=lambda error: self._supervisor.crashed("watch", error),
-            on_rollback=self._list_went_back,
+            on_rollback=self._tracker.went_back,
         )
         self._pods = PodScouts(
             cluster,
@@ -315,16 +314,17 @@ class Agent:
         return groups
 
     def _own_watch(self, kind: GroupKind, path: str, handler: WatchHandler, *, full: bool) -> Callable[[], None]:
+        witness = Witness(handler, self._went_back)
         watch = KindWatch(
             self._cluster,
             kind,
             lambda: path,
-            Witness(handler, self._went_back),
+            witness,
             self._stop,
             full=full,
             rng=random.Random(self._rng.random()),  # noqa: S311 - jitter
             selector="",
-            on_rollback=self._list_went_back,
+            on_rollback=lambda kind: witness.found(f"the list of {kind} is older than what was shown before"),
             resumes=False,
         )
         return watch.run
@@ -349,9 +349,6 @@ class Agent:
             self.restored = True
             _LOG.warning("etcd was restored from a backup: the agent begins anew", evidence=evidence)
             self._stop.stop()
-
-    def _list_went_back(self, kind: GroupKind) -> None:
-        self._went_back(f"the list of {kind} is older than what was shown before")
 
     def _policies_moved(self) -> None:
         self._workshop.wake_all()

@@ -107,10 +107,6 @@ def _untold(kind: GroupKind, message: str) -> None:
     """Nobody asked."""
 
 
-def _unheard(evidence: str) -> None:
-    """Nobody remembers more than the tracker."""
-
-
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What the tracker may do to the world. All may block; none is called with the tracker's lock held.
@@ -121,7 +117,6 @@ class Effects:
         report: told of each drift, once.
         changed: told that a sync's health may have changed.
         blind: told that the changes of a kind cannot be seen, and why; an empty text says that they are seen again.
-        restored: told that the cluster went back in time, and what shows it.
     """
 
     read: Callable[[ObjectId], JsonObject | None]
@@ -129,7 +124,6 @@ class Effects:
     report: Callable[[DriftReport], None]
     changed: Callable[[str], None]
     blind: Callable[[GroupKind, str], None] = _untold
-    restored: Callable[[str], None] = _unheard
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,6 @@ class Kept:
         self.ending: set[str] = set()  # namespaces of ours that are being deleted
         self.bucket = TokenBucket(limits.global_burst, 1 / limits.global_per_s, clock.monotonic())
         self.anew: set[str] = set()  # syncs that have to be looked at from the beginning
-        self.restored = ""  # what shows that the cluster went back in time
         self.reports: list[DriftReport] = []
         self.changed: set[str] = set()
 
@@ -96,9 +95,6 @@ class Kept:
         with self.lock:
             reports, self.reports = self.reports, []
             changed, self.changed = self.changed, set()
-            restored, self.restored = self.restored, ""
-        if restored:
-            self.effects.restored(restored)
         for report in reports:
             self.effects.report(report)
         for sync_id in sorted(changed):

@@ -279,7 +279,7 @@ class Tracker:
             record.shown = self._kept.rounds.get(kind, 0)
             self._judging.note(object_id, record, event_type, obj)
             if rolled_back:
-                self._kept.restored = f"{object_id} is of version {version_of(obj)} again"
+                self._anew(record.sync_id)
                 self._judging.act(object_id, record, Judgement(Verdict.SUSPECT), None)
             if self._kept.held(object_id, record):
                 self._kept.tasks.of(object_id).deferred = (event_type, replace(seen_of(obj), entries=()))
@@ -290,8 +290,18 @@ class Tracker:
     def unlisted(self, sync_id: str) -> None:
         """The inventory of a sync lacks what is kept for it here: it was lost, or is of an earlier time."""
         with self._kept.lock:
-            self._kept.anew.add(sync_id)
-            self._kept.changed.add(sync_id)
+            self._anew(sync_id)
+        self._kept.flush()
+
+    def went_back(self, kind: GroupKind) -> None:
+        """What keeps the objects of a kind went back in time: whoever owns any of them begins anew.
+
+        That may be a part of the cluster, as behind an aggregated API; that all of it did is for others to notice.
+        """
+        with self._kept.lock:
+            for object_id, record in self._kept.table.items():
+                if (object_id.group, object_id.kind) == (kind.group, kind.kind):
+                    self._anew(record.sync_id)
         self._kept.flush()
 
     def begins_anew(self, sync_id: str) -> bool:
@@ -342,6 +352,10 @@ class Tracker:
                     self._kept.lock.wait(min(pause, _IDLE_S))
 
     # --- Inside, with the lock held ---------------------------------------------------------------------------------
+
+    def _anew(self, sync_id: str) -> None:
+        self._kept.anew.add(sync_id)
+        self._kept.changed.add(sync_id)
 
     def _shown_early(self, object_id: ObjectId, event_type: str, obj: JsonObject) -> None:
         """Keep what is shown of an object that a pass has yet to own: one that is as it should be is not shown twice.

@@ -8,7 +8,7 @@
     offered        what the registry offers now: one HEAD, and only when a poll is due
     quarantine     what is offered failed here, or a person wants an earlier one: that is what is wanted then
     rejudge        is what runs still trusted? (policy, keys or time have moved)
-    unlisted       was the inventory lost? then everything is applied once, as after a restart
+    anew           is the inventory lost, or did objects go back in time? then all is applied once, as after a restart
     unchanged      wanted = enforced and everything applied: not one request to the cluster
     advance        judge the wanted digest → content → plan → local copy → watermark → write → prune
     settle         Ready only when every object is healthy, as the watches see it
@@ -105,7 +105,7 @@ class _Pass:
         if asked_for is not None:
             self._s.ports.progress(self._s.spec, self._rollback.begun(asked_for))
         self._rejudgement.run()
-        self._unlisted()
+        self._anew()
         self._unchanged()
         self._advance()
 
@@ -195,8 +195,8 @@ class _Pass:
 
     # --- What runs --------------------------------------------------------------------------------------------------
 
-    def _unlisted(self) -> None:
-        """A sync whose inventory lacks what it owns gets one pass over everything, as after a restart."""
+    def _anew(self) -> None:
+        """A sync of which nothing remembered holds any more gets one pass over everything, as after a restart."""
         memory = self._s.memory
         if self._s.ports.tracker.begins_anew(self._s.target.sync_id) and memory.enforced is not None:
             memory.enforced, memory.recover_at = None, 0.0

@@ -293,22 +293,27 @@ def test_a_list_older_than_our_last_apply_means_that_time_went_back(world: World
     assert len(world.corrections) == 1
 
 
-def test_a_restore_is_told_with_the_object_that_shows_it_and_lists_of_now_are_none(world: World) -> None:
-    told: list[str] = []
-    world.tracker = Tracker(
-        world.clock,
-        Effects(world.read, world.correct, world.reports.append, world.changed.append, restored=told.append),
-    )
-    world.tracker.set_sync(RULES)
+def test_a_list_that_was_begun_before_an_answer_shows_no_restore_and_one_of_an_earlier_time_does(world: World) -> None:
     world.owns(version=90)
     world.tracker.started(KIND)
-    world.tracker.applied(SYNC, desired(), applied_of(live(ours(), version=100)))  # answered after the list was begun
+    world.tracker.applied(SYNC, desired(), applied_of(live(ours(), version=100)))
     world.event(live(ours(), version=90))
     world.tracker.synced(KIND)
-    assert told == []
+    assert not world.tracker.begins_anew(SYNC)
     world.tracker.started(KIND)
     world.event(live(ours(), version=40))
-    assert told == [f"{WEB} is of version 40 again"]
+    assert world.tracker.begins_anew(SYNC)
+
+
+def test_when_a_whole_list_went_back_whoever_owns_objects_of_the_kind_begins_anew(world: World) -> None:
+    world.owns()
+    world.changed.clear()
+    world.tracker.went_back(GroupKind("", "ConfigMap"))
+    assert (world.changed, world.tracker.begins_anew(SYNC)) == ([], False)
+    world.tracker.went_back(KIND)
+    assert world.changed == [SYNC]
+    assert world.tracker.begins_anew(SYNC)
+    assert not world.tracker.begins_anew(SYNC)
 
 
 def test_a_sync_whose_inventory_lacks_what_it_owns_begins_anew_once(world: World) -> None:
