@@ -73,7 +73,6 @@ class Keeper:
         self.reports: list[DriftReport] = []
         self.corrections: list[Correction] = []
         self.crashes: list[BaseException] = []
-        self.restored: list[str] = []  # what showed that the cluster went back in time
         # Called around each correction: what others do just then.
         self.before: Callable[[Correction], None] = _nothing
         self.after: Callable[[Correction], None] = _nothing
@@ -83,9 +82,7 @@ class Keeper:
         self.applier = Applier(self.cluster, self.discovery, self.target, sleep=StopToken().wait)
         self.tracker = Tracker(
             clock or SystemClock(),
-            Effects(
-                self._read, self._correct, self.reports.append, lambda sync_id: None, restored=self.restored.append
-            ),
+            Effects(self._read, self._correct, self.reports.append, lambda sync_id: None),
             limits,
         )
         self.watches = WatchGroup(
@@ -95,7 +92,7 @@ class Keeper:
             full=lambda kind: needs_object(kind.group, kind.kind),
             rng=random.Random(7),
             on_crash=self.crashes.append,
-            on_rollback=lambda kind: self.restored.append(f"a list of {kind}"),
+            on_rollback=self.tracker.went_back,
         )
         self._stop = StopToken()
         self._thread = threading.Thread(target=self.tracker.serve, args=(self._stop,), daemon=True)
