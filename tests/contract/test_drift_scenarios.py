@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -308,6 +309,9 @@ def keeper(cluster_of_module: Cluster) -> Iterator[Keeper]:
     with cluster.namespace("drift") as namespace, keeping(cluster.kubeconfig, namespace) as started:
         started.apply("\n---\n".join(s.manifest.format(name=s.name) for s in SCENARIOS))
         eventually(lambda: not started.tracker.unsynced(), timeout_s=20, what="the watches have shown everything")
+        # Times in managedFields have whole seconds: an apply under our name shows by a later one.
+        applied = datetime.now(UTC).replace(microsecond=0)
+        eventually(lambda: datetime.now(UTC) - applied >= timedelta(seconds=1), what="the next second")
         yield started
 
 
