@@ -177,8 +177,8 @@ def test_a_write_in_pieces_is_asked_for_before_each_and_whole_only_if_all_were_a
 
     def answer(connection: socket.socket, _: bytes) -> None:
         if sum(map(len, listener.seen)) > len(LARGE):
+            whole.set()  # first: whoever has the answer looks at once
             connection.sendall(OK)
-            whole.set()
 
     listener, asked = listening(answer), count(1)
     wire = _plain(listener)
