@@ -42,6 +42,9 @@ class EntryState(StrEnum):
     UNPROVEN = "unproven"  # found by its label after the inventory was lost: no artifact has named it yet
 
 
+_STATES = {state.value: state for state in EntryState}
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One object of the inventory; `uid` is empty until an apply was answered."""
@@ -391,8 +394,8 @@ def _parse_entries(text: str, name: str) -> dict[str, Entry]:
     for line in text.splitlines():
         try:
             key, uid, state = line.rsplit(" ", 2)
-            entries[key] = Entry(ObjectId.from_key(key), "" if uid == "-" else uid, EntryState(state))
-        except ValueError as error:
+            entries[key] = Entry(ObjectId.from_key(key), "" if uid == "-" else uid, _STATES[state])
+        except (ValueError, KeyError) as error:
             # Never guess: an entry that is lost here would orphan its object.
             raise ClusterRefused(
                 f"ConfigMap {name}: unreadable inventory entry {line[:100]!r}",

@@ -92,6 +92,8 @@ class Kept:
 
     def flush(self) -> None:
         """Tell the outside what there is to tell, without the lock."""
+        if not (self.reports or self.changed):
+            return  # whoever adds something comes here afterwards
         with self.lock:
             reports, self.reports = self.reports, []
             changed, self.changed = self.changed, set()
