@@ -69,7 +69,6 @@ REAL_FIXTURES = frozenset(
         "image",
     }
 )
-CLUSTER_FIXTURES = frozenset({"cluster", "control_plane", "kwok", "real_engine"})
 REAL_VARIANTS = frozenset({"distribution", "olareg", "real"})
 
 # What a person's shell may hold and what must not decide a test.
@@ -120,7 +119,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         home.cleanup()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before `-m` is judged
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what needs a real server as ``real``, so that ``-m 'not real'`` is the fast run; leaves heavy tests out."""
     if os.environ.get("OCISYNC_HEAVY") != "1":
@@ -133,9 +132,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Parametrised fixtures ask for their variant at run time, so only the parameter tells.
         if needs or any(isinstance(value, str) and value in REAL_VARIANTS for value in params):
             item.add_marker(pytest.mark.real)
-        if needs & CLUSTER_FIXTURES or "real" in [value for value in params if isinstance(value, str)]:
-            # One control plane is enough: with several workers, whatever needs it runs on the same one.
-            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session")

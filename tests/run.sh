@@ -8,7 +8,7 @@
 # Needs Python ≥ 3.11 ($PYTHON, default python3) and makes its own .venv. With Go it builds the real
 # servers first (about 20 minutes on two cores the first time, cached afterwards); without Go the tests
 # that need them are skipped. OCISYNC_SKIP_BUILD=1 takes only what is already built; OCISYNC_TEST_WORKERS is
-# the number of test processes (2; all tests of the control plane run in one of them).
+# the number of test processes (2; each starts the servers that its tests need, a control plane too).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -104,6 +104,7 @@ wait_for_builds
 if ((${#failed[@]})); then (IFS=,; say "FAILED before the tests: ${failed[*]}"); fi
 say "pytest $*"
 status=0
+# loadgroup, without any groups: tests are handed out one by one, so that no process ends long before the others.
 .venv/bin/python -m pytest -n "${OCISYNC_TEST_WORKERS:-2}" --dist loadgroup "$@" || status=$?
 # Nothing is printed after pytest's closing line.
 if ((status == 0 && ${#failed[@]})); then status=1; fi

@@ -32,7 +32,7 @@ HEAVY = os.environ.get("OCISYNC_HEAVY") == "1"
 ARTIFACTS, IMAGES = (100, 30) if HEAVY else (4, 2)
 DIRECTIONS = [("distribution", "olareg"), ("olareg", "distribution")]
 CHECKOUT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.timeout(3600 if HEAVY else 300), pytest.mark.xdist_group("airgap")]
+pytestmark = pytest.mark.timeout(3600 if HEAVY else 300)
 
 
 @dataclass(frozen=True, slots=True)
