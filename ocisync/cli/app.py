@@ -7,7 +7,6 @@ neither the registry nor the cluster libraries.
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -77,8 +76,26 @@ Exit codes:
 """
 
 
+class _Unread(Exception):
+    """The reader of a help text or a script went away. Click would answer a BrokenPipeError by ending the process."""
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and help lines without importing them."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments; `--help` is answered here."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError as error:
+            raise _Unread from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _Unread from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All command names, in the order of `COMMANDS`."""
@@ -139,15 +156,13 @@ def run(args: Sequence[str], **extra: Any) -> int:
     except click.ClickException as error:
         _render_usage(error)
         return int(ExitCode.USAGE)
-    except (click.Abort, KeyboardInterrupt, Interrupted):
+    except (click.Abort, KeyboardInterrupt, Interrupted, BrokenPipeError):  # Click ends the line of a ^C, read or not
         output.note("interrupted")
         return int(ExitCode.INTERRUPTED)
     except OcisyncError as error:
         output.render_error(error)
         return int(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error, and nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _Unread:
         return int(ExitCode.OK)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -157,6 +172,7 @@ def run(args: Sequence[str], **extra: Any) -> int:
         output.render_defect(error)
         return int(ExitCode.FAILED)
     finally:
+        output.hang_up()
         signal.signal(signal.SIGTERM, previous)
     return int(result) if isinstance(result, int) else int(ExitCode.OK)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from typing import TYPE_CHECKING
 
 from ocisync.cli import output
@@ -24,13 +23,14 @@ def follow(reader: Reader, wanted: Wanted, form: str, *, with_sync: bool) -> int
     """Show what is there, then what comes, told by a watch of the records."""
     path = reader.records.collection
     reader.records.all()  # says at once if it may not be read
-    news = _News(reader, wanted, form, with_sync=with_sync)
+    stop = StopToken()
+    news = _News(reader, wanted, form, stop, with_sync=with_sync)
     KindWatch(
         reader.cluster,
         GroupKind("", "ConfigMap"),
         lambda: path,
         news,
-        StopToken(),
+        stop,
         full=True,
         rng=random.Random(),  # noqa: S311 - jitter
         selector=f"app.kubernetes.io/component={COMPONENT}",
@@ -41,8 +41,9 @@ def follow(reader: Reader, wanted: Wanted, form: str, *, with_sync: bool) -> int
 class _News:
     """The watch's handler: shows each state of each entry once."""
 
-    def __init__(self, reader: Reader, wanted: Wanted, form: str, *, with_sync: bool) -> None:
+    def __init__(self, reader: Reader, wanted: Wanted, form: str, stop: StopToken, *, with_sync: bool) -> None:
         self._reader, self._wanted, self._form, self._with_sync = reader, wanted, form, with_sync
+        self._stop = stop
         self._shown: dict[str, set[str]] = {}
 
     def started(self, kind: GroupKind) -> None:
@@ -68,6 +69,7 @@ class _News:
             if line in before or not self._wanted.fits(one):
                 continue
             for shown in [line] if self._form == "json" else lines(one, with_sync=self._with_sync):
-                output.write(shown)
+                if not output.write(shown):
+                    self._stop.stop()  # nobody reads it any more
+                    return
         self._shown[sync] = now
-        sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -162,7 +161,6 @@ def _to_stdout(write: Callable[[], int]) -> int:
     try:
         return write()
     except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest at its end
         raise OcisyncError(
             "whoever reads standard output went away before the file was complete",
             hint="look at the other end of the pipe, then save again",

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -37,19 +37,50 @@ def _line(text: str) -> str:
     return plain(redact(text))
 
 
-def write(text: str, *, newline: bool = True) -> None:
-    """Write to stdout. A reader that went away (`| head`) is no error, and no success either: the command goes on."""
+def write(text: str, *, newline: bool = True) -> bool:
+    """Write to stdout; False when its reader went away just now.
+
+    A reader that went away (`| head`) is no error, and no success either: the command goes on, and its exit code is the
+    one that it would have had. Only what would go on for ever ends.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=newline)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
+        return False
     except OSError as error:
         if error.filename is None:
             error.filename = "stdout"
-        # What is left in the buffer would fail again, without a word, when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         raise
+    return True
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr, as it is; if nobody reads it any more (`2>&1 | head`), as with `write`."""
+    try:
+        click.echo(text, err=True)
+    except BrokenPipeError:
+        _silence(sys.stderr)
+
+
+def hang_up() -> None:
+    """At the end of a command: what nobody reads must not fail once more, without a word, when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None or stream.closed:  # by the caller (`>&-`)
+            continue
+        try:
+            stream.flush()
+        except OSError:  # of a full disk, too: that has been told
+            _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """What is left in the buffer, and what comes, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _colour(stream: object) -> bool:
@@ -63,22 +94,22 @@ def styled(text: str, colour: str, *, bold: bool = False, stderr: bool = True) -
 
 def note(text: str) -> None:
     """One line on stderr for a person."""
-    click.echo(_line(text), err=True)
+    tell(_line(text))
 
 
 def error_text(text: str) -> None:
     """The error line."""
-    click.echo(styled("error: ", "red", bold=True) + _line(text), err=True)
+    tell(styled("error: ", "red", bold=True) + _line(text))
 
 
 def warning_text(text: str) -> None:
     """A warning line."""
-    click.echo(styled("warning: ", "yellow", bold=True) + _line(text), err=True)
+    tell(styled("warning: ", "yellow", bold=True) + _line(text))
 
 
 def hint_text(text: str) -> None:
     """The line that says what to do next."""
-    click.echo(styled("next:  ", "cyan") + _line(text), err=True)
+    tell(styled("next:  ", "cyan") + _line(text))
 
 
 def render_error(error: OcisyncError) -> None:
@@ -88,9 +119,9 @@ def render_error(error: OcisyncError) -> None:
         # One finding is often the message itself.
         told = [finding for finding in error.findings if str(finding) != error.message]
         for finding in told[:_MAX_FINDINGS]:
-            click.echo(f"  {plaintext.plain_start(redact(str(finding)))}", err=True)
+            tell(f"  {plaintext.plain_start(redact(str(finding)))}")
         if len(told) > _MAX_FINDINGS:
-            click.echo(f"  … and {len(told) - _MAX_FINDINGS} more", err=True)
+            tell(f"  … and {len(told) - _MAX_FINDINGS} more")
     if error.hint:
         hint_text(error.hint)
 

@@ -215,6 +215,21 @@ def test_a_watch_shows_what_is_there_and_what_comes(shop: Shop, tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_a_watch_ends_when_its_reader_has_gone(shop: Shop, tmp_path: Path) -> None:
+    shop.sync()
+    shop.record(shop.report("first"))
+    command = [sys.executable, "-m", "ocisync", "drift", "--watch", "-o", "json", *shop.flags]
+    environment = clean_environment(tmp_path, PYTHONPATH=str(Path(__file__).parents[2]))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert json.loads(process.stdout.readline())["object"]["name"] == "first"
+        process.stdout.close()
+        shop.record(shop.report("second"))
+        assert process.wait(120) == 0
+        assert process.stderr.read() == ""
+
+
 @pytest.fixture
 def applied(cli: Cli, repo: GitRepo, shop: Shop) -> Shop:
     """What a sync has applied, from a commit that is in a layout; signed."""
