@@ -58,10 +58,10 @@ class Process:
                 threading.Thread(target=_watchdog, args=(self._life, over), name="watchdog", daemon=True).start()
             code = agent.run()
             over.stop()
-            if code or not agent.restored:
-                return code
             for connection in filter(None, (cluster, lease_cluster)):
                 connection.close()
+            if code or not agent.restored:
+                return code
 
 
 def run(connect: Callable[[], tuple[Cluster, Cluster | None]], options: Options) -> int:
