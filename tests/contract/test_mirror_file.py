@@ -255,6 +255,8 @@ class Stream(io.RawIOBase):
 class Stdio:
     """Standard input or output with bytes behind it."""
 
+    closed = False
+
     def __init__(self, buffer: Any) -> None:
         self.buffer = buffer
         self.encoding = "utf-8"
