@@ -42,7 +42,9 @@ _FORCED = (*_QUERY, ("force", "true"))
 _TIMED = (("fieldManager", FIELD_MANAGER),)
 # No object has it: etcd counts from 1, and its first write is 2. With it an apply can create but not change.
 _ONLY_CREATE = "1"
-_ROUNDS = 4  # how often one call starts over when the object changes between our requests
+# How often one call starts over when the object changes between our requests, as a Deployment's does while it rolls.
+_ROUNDS = 8
+_BREATH_S = 0.02  # before the second round; doubled before each further one
 _GONE_WITHIN_S = 30.0
 
 
@@ -202,7 +204,8 @@ class Applier:
     def _update(self, path: str, desired: Desired, uid: str) -> Response | None:
         """Apply to an object of ours; None if that object is gone or was replaced by another one."""
         response = None
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
+            self._breathe(round_)
             if not desired.left:
                 # Without force first: what others hold now may be theirs by right, and with it the whole object.
                 response = self._patch(path, desired.payload(uid=uid), _QUERY)
@@ -219,6 +222,11 @@ class Applier:
                 return response
         return response
 
+    def _breathe(self, round_: int) -> None:
+        """Give whoever else writes the object a moment to finish."""
+        if round_ and self._sleep is not None:
+            self._sleep(_BREATH_S * 2 ** (round_ - 1))
+
     def _raced(self, response: Response, desired: Desired, uid: str) -> bool:
         """Whether the object has to be read before the answer can be understood."""
         if response.status == 422 and uid:
@@ -233,7 +241,8 @@ class Applier:
             raise _Refusal(failed(ErrorClass.CONFLICT, "OwnedByOther", message))
 
     def _first_contact(self, path: str, desired: Desired, *, recreate: bool, previous: Applied | None) -> ObjectResult:
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
+            self._breathe(round_)
             response = self._patch(path, desired.payload(resource_version=_ONLY_CREATE), _QUERY)
             if response.status != 409:
                 return self._settled(path, desired, response, False, "", previous, 0)
@@ -329,7 +338,8 @@ class Applier:
 
     def _delete(self, path: str, desired: Desired, uid: str) -> None:
         """Delete one object in the version that was looked at: nobody has put another owner's label on it since."""
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
+            self._breathe(round_)
             live = self._read(path, desired)
             if live is None or _uid(live) != uid:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import PART_OF_LABEL, IgnoreRule
@@ -99,6 +100,24 @@ def test_an_ignored_image_of_one_container_is_left_and_the_rest_of_it_is_kept(en
     found = engine.must("Deployment", "web", "apps")["spec"]["template"]["spec"]["containers"]
     assert [(one["name"], one["image"]) for one in found] == [("c", "x:9"), ("side", "side:1")]
     assert found[0]["env"] == [{"name": "A", "value": "b"}]
+
+
+def test_what_others_write_again_and_again_is_looked_at_anew_until_our_apply_fits(real_engine: EngineDriver) -> None:
+    """As a Deployment's controller does while it rolls."""
+    engine = real_engine
+    ignoring(engine, IgnoreRule("", "ConfigMap", "", "", ("/data/theirs",)))
+    engine.sync(engine.config_map("a", ours="1", theirs="0"))
+    engine.write_as("them", "ConfigMap", "a", {"data": {"theirs": "1"}})
+    moves = iter("234567")
+
+    def just_before() -> str:
+        for move in islice(moves, 1):
+            engine.write_as("them", "ConfigMap", "a", {"data": {"theirs": move}})
+        return ""
+
+    engine.own.hold = just_before
+    assert engine.sync(engine.config_map("a", ours="2", theirs="0")).failures == ()
+    assert engine.must("ConfigMap", "a")["data"] == {"ours": "2", "theirs": "7"}
 
 
 def test_adopting_from_kubectl_keeps_what_is_ignored(engine: EngineDriver) -> None:
