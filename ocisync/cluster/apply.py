@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from ocisync.cluster import ownership
 from ocisync.cluster.client import APPLY_PATCH, JSON, JSON_PATCH, PARTIAL_METADATA, Cluster, Response
@@ -42,10 +43,15 @@ _FORCED = (*_QUERY, ("force", "true"))
 _TIMED = (("fieldManager", FIELD_MANAGER),)
 # No object has it: etcd counts from 1, and its first write is 2. With it an apply can create but not change.
 _ONLY_CREATE = "1"
-# How often one call starts over when the object changes between our requests, as a Deployment's does while it rolls.
-_ROUNDS = 8
-_BREATH_S = 0.02  # before the second round; doubled before each further one
+# How often one call starts over when the object changes between our requests, as a Deployment does while it rolls.
+ROUNDS: Final = 8
+_BREATH_S: Final = 0.02  # before the second round; doubled before each further one
 _GONE_WITHIN_S = 30.0
+
+
+def breath_s(round_: int) -> float:
+    """How long to let others finish what they write before the round of this number, counted from 0."""
+    return _BREATH_S * 2 ** (round_ - 1) if round_ else 0.0
 
 
 class Action(StrEnum):
@@ -204,7 +210,7 @@ class Applier:
     def _update(self, path: str, desired: Desired, uid: str) -> Response | None:
         """Apply to an object of ours; None if that object is gone or was replaced by another one."""
         response = None
-        for round_ in range(_ROUNDS):
+        for round_ in range(ROUNDS):
             self._breathe(round_)
             if not desired.left:
                 # Without force first: what others hold now may be theirs by right, and with it the whole object.
@@ -225,7 +231,7 @@ class Applier:
     def _breathe(self, round_: int) -> None:
         """Give whoever else writes the object a moment to finish."""
         if round_ and self._sleep is not None:
-            self._sleep(_BREATH_S * 2 ** (round_ - 1))
+            self._sleep(breath_s(round_))
 
     def _raced(self, response: Response, desired: Desired, uid: str) -> bool:
         """Whether the object has to be read before the answer can be understood."""
@@ -241,7 +247,7 @@ class Applier:
             raise _Refusal(failed(ErrorClass.CONFLICT, "OwnedByOther", message))
 
     def _first_contact(self, path: str, desired: Desired, *, recreate: bool, previous: Applied | None) -> ObjectResult:
-        for round_ in range(_ROUNDS):
+        for round_ in range(ROUNDS):
             self._breathe(round_)
             response = self._patch(path, desired.payload(resource_version=_ONLY_CREATE), _QUERY)
             if response.status != 409:
@@ -338,7 +344,7 @@ class Applier:
 
     def _delete(self, path: str, desired: Desired, uid: str) -> None:
         """Delete one object in the version that was looked at: nobody has put another owner's label on it since."""
-        for round_ in range(_ROUNDS):
+        for round_ in range(ROUNDS):
             self._breathe(round_)
             live = self._read(path, desired)
             if live is None or _uid(live) != uid:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from ocisync.cluster.apply import Action, ObjectResult
+from ocisync.cluster.apply import ROUNDS, Action, ObjectResult, breath_s
 from ocisync.cluster.client import JSON, JSON_PATCH, PARTIAL_METADATA, PARTIAL_METADATA_LIST, Cluster, Response
 from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.cluster.fields import parse_managed_fields
@@ -26,7 +26,6 @@ from ocisync.model.resource import JsonObject, ObjectId, annotations_of
 from ocisync.model.spec import PART_OF_LABEL, PRUNE
 
 STILL_NEEDED = "StillNeeded"  # why an object is not deleted yet
-_ROUNDS = 5  # a Deployment's version moves while it rolls: judge again that often
 _PAGE = 250
 _SHOWN = 5
 # Every namespace has these, or they follow from what others own.
@@ -126,8 +125,8 @@ class Pruner:
 
     def _delete(self, prune: Prune, entry: Entry | None, applied_uids: frozenset[str]) -> ObjectResult:
         try:
-            for _ in range(_ROUNDS):
-                if self._stop.stopped:
+            for round_ in range(ROUNDS):
+                if self._stop.wait(breath_s(round_)):
                     return _failed(prune.id, failed(ErrorClass.TRANSIENT, "Stopped", "not tried: the run was stopped"))
                 if prune.uid in applied_uids:
                     return ObjectResult(prune.id, Action.SKIPPED)
