@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from ocisync.cluster.drift import Action, DriftKind
 from ocisync.model.resource import JsonObject, ObjectId
 from tests.contract.test_drift_rules import CONFIG_MAP, DEPLOYMENT, Scene
 from tests.support.cluster import Cluster
-from tests.support.keeper import keeping
+from tests.support.keeper import keeping_installed
 from tests.support.waiting import eventually
 from tests.support.watchline import WatchLine
 
@@ -21,8 +22,14 @@ LABEL = "applyset.kubernetes.io/part-of"
 NAMES = ("painted", "deleted", "replaced", "stripped", "claimed", "noted", "untouched")
 
 
+@pytest.fixture
+def installed(apiserver: Cluster, request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """Where the keeper gets an account of its own; the sandbox has none."""
+    return tmp_path if request.node.callspec.params["apiserver"] == "real" else None
+
+
 @contextlib.contextmanager
-def watched_through(cluster: Cluster) -> Iterator[tuple[Scene, WatchLine]]:
+def watched_through(cluster: Cluster, installed: Path | None) -> Iterator[tuple[Scene, WatchLine]]:
     """A keeper on a server, and the line that it watches through."""
     lines: list[WatchLine] = []
 
@@ -30,7 +37,7 @@ def watched_through(cluster: Cluster) -> Iterator[tuple[Scene, WatchLine]]:
         lines.append(WatchLine(connection))
         return lines[0]
 
-    with cluster.namespace("gap") as namespace, keeping(cluster.kubeconfig, namespace, through=through) as keeper:
+    with keeping_installed(cluster.kubeconfig, "gap", installed, through=through) as keeper:
         yield Scene(cluster, keeper), lines[0]
 
 
@@ -49,8 +56,10 @@ def disturb(scene: Scene, ids: dict[str, ObjectId]) -> None:
 
 
 @pytest.mark.parametrize("forgotten", [True, False], ids=["410-gone", "connection-lost"])
-def test_what_changed_in_a_gap_of_the_watch_is_judged_by_the_same_rules(apiserver: Cluster, forgotten: bool) -> None:
-    with watched_through(apiserver) as (scene, line):
+def test_what_changed_in_a_gap_of_the_watch_is_judged_by_the_same_rules(
+    apiserver: Cluster, installed: Path | None, forgotten: bool
+) -> None:
+    with watched_through(apiserver, installed) as (scene, line):
         keeper = scene.keeper
         manifests = [*(CONFIG_MAP.format(name=name) for name in NAMES), DEPLOYMENT.format(name="scaled")]
         ids = {desired.id.name: desired.id for desired in keeper.apply("---\n".join(manifests))}
@@ -89,9 +98,9 @@ def test_what_changed_in_a_gap_of_the_watch_is_judged_by_the_same_rules(apiserve
 
 
 def test_a_list_that_went_back_in_time_asks_for_a_full_pass_and_nothing_is_made_or_deleted_by_it(
-    apiserver: Cluster,
+    apiserver: Cluster, installed: Path | None
 ) -> None:
-    with watched_through(apiserver) as (scene, line):
+    with watched_through(apiserver, installed) as (scene, line):
         keeper = scene.keeper
         kept, anew = scene.owns(CONFIG_MAP, "kept"), scene.owns(CONFIG_MAP, "anew")
         collection = scene.path(kept).rpartition("/")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from ocisync.cluster.correction import CorrectionReason, Limits
 from ocisync.cluster.drift import Action, DriftKind
 from ocisync.model.resource import JsonObject, ObjectId
 from tests.support.cluster import Cluster
-from tests.support.keeper import Keeper, PlayedClock, keeping
+from tests.support.keeper import Keeper, PlayedClock, keeping_installed
 from tests.support.waiting import eventually
 
 MERGE = "application/merge-patch+json"
@@ -80,14 +81,14 @@ class Bench:
 
 
 @pytest.fixture
-def bench(apiserver: Cluster, request: pytest.FixtureRequest) -> Iterator[Bench]:
+def bench(apiserver: Cluster, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """On each server, with the agent's limits or those of the test."""
     limits = getattr(request, "param", USUAL)
     clock = PlayedClock()
-    with (
-        apiserver.namespace("limits") as namespace,
-        keeping(apiserver.kubeconfig, namespace, limits=limits, clock=clock, serve=False) as keeper,
-    ):
+    installed = tmp_path if request.node.callspec.params["apiserver"] == "real" else None
+    with keeping_installed(
+        apiserver.kubeconfig, "limits", installed, limits=limits, clock=clock, serve=False
+    ) as keeper:
         yield Bench(apiserver, keeper, clock)
 
 

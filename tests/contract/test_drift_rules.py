@@ -13,7 +13,7 @@ from ocisync.cluster.drift import Action, DriftKind, DriftReport
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import DriftMode, UnownedMode
 from tests.support.cluster import Cluster
-from tests.support.keeper import Keeper, keeping
+from tests.support.keeper import Keeper, keeping_installed
 from tests.support.waiting import eventually
 
 MERGE = "application/merge-patch+json"
@@ -96,10 +96,13 @@ class Scene:
 
 
 @pytest.fixture(scope="module", params=["sandbox", "real"])
-def keeper(request: pytest.FixtureRequest) -> Iterator[tuple[Cluster, Keeper]]:
+def keeper(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Cluster, Keeper]]:
     """One keeper for each server."""
     cluster: Cluster = request.getfixturevalue("sandbox_cluster" if request.param == "sandbox" else "cluster")
-    with cluster.namespace("rules") as namespace, keeping(cluster.kubeconfig, namespace) as started:
+    installed = tmp_path_factory.mktemp("rules") if request.param == "real" else None
+    with keeping_installed(cluster.kubeconfig, "rules", installed) as started:
         yield cluster, started
 
 

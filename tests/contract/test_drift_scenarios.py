@@ -13,7 +13,7 @@ from ocisync.cluster.correction import CorrectionReason
 from ocisync.cluster.drift import Action, DriftKind, DriftReport, TimeSource
 from ocisync.model.resource import JsonObject, ObjectId
 from tests.support.cluster import Cluster
-from tests.support.keeper import Keeper, keeping
+from tests.support.keeper import Keeper, keeping_installed
 from tests.support.waiting import eventually
 
 DEPLOYMENT = """
@@ -296,17 +296,23 @@ SCENARIOS = [
 
 
 @pytest.fixture(scope="module", params=["sandbox", "real"])
-def cluster_of_module(request: pytest.FixtureRequest) -> Cluster:
+def server(request: pytest.FixtureRequest) -> str:
     """The sandbox's API and the real one in turn."""
-    chosen: Cluster = request.getfixturevalue("sandbox_cluster" if request.param == "sandbox" else "cluster")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def cluster_of_module(request: pytest.FixtureRequest, server: str) -> Cluster:
+    """The server of this module's tests."""
+    chosen: Cluster = request.getfixturevalue("sandbox_cluster" if server == "sandbox" else "cluster")
     return chosen
 
 
 @pytest.fixture(scope="module")
-def keeper(cluster_of_module: Cluster) -> Iterator[Keeper]:
+def keeper(cluster_of_module: Cluster, server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
     """A keeper that owns one object for each scenario, all applied more than a second ago."""
-    cluster = cluster_of_module
-    with cluster.namespace("drift") as namespace, keeping(cluster.kubeconfig, namespace) as started:
+    installed = tmp_path_factory.mktemp("drift") if server == "real" else None
+    with keeping_installed(cluster_of_module.kubeconfig, "drift", installed) as started:
         started.apply("\n---\n".join(s.manifest.format(name=s.name) for s in SCENARIOS))
         eventually(lambda: not started.tracker.unsynced(), timeout_s=20, what="the watches have shown everything")
         # Times in managedFields have whole seconds: an apply under our name shows by a later one.

@@ -29,6 +29,7 @@ from ocisync.model.clock import Clock
 from ocisync.model.errors import Unavailable
 from ocisync.model.resource import JsonObject, ManifestObject, ObjectId, gvk_of, id_of
 from ocisync.model.spec import DriftMode
+from tests.support.engine import driver
 
 
 def _nothing(correction: Correction) -> None:
@@ -66,6 +67,7 @@ class Keeper:
         limits: Limits | None = None,
         clock: Clock | None = None,
         through: Callable[[Cluster], WatchSource] | None = None,
+        account: str = "",
     ) -> None:
         self.namespace = namespace
         self.sync_id = applyset_id("shop", namespace)
@@ -78,7 +80,7 @@ class Keeper:
         self.after: Callable[[Correction], None] = _nothing
         self.cluster: Cluster = connect(str(kubeconfig), user_agent=user_agent)
         self.discovery = Discovery(self.cluster)
-        self.target = Target(self.sync_id, "shop", namespace, "", namespace=namespace)
+        self.target = Target(self.sync_id, "shop", namespace, "", account, namespace=namespace)
         self.applier = Applier(self.cluster, self.discovery, self.target, sleep=StopToken().wait)
         self.tracker = Tracker(
             clock or SystemClock(),
@@ -182,14 +184,27 @@ def keeping(
     clock: Clock | None = None,
     through: Callable[[Cluster], WatchSource] | None = None,
     serve: bool = True,
+    account: str = "",
 ) -> Iterator[Keeper]:
-    """A started keeper for a block."""
-    keeper = Keeper(kubeconfig, namespace, user_agent, limits, clock, through)
+    """A started keeper for a block; what it applies it applies as `account` of its namespace, if one is given."""
+    keeper = Keeper(kubeconfig, namespace, user_agent, limits, clock, through, account)
     keeper.start(mode=mode, serve=serve)
     try:
         yield keeper
     finally:
         keeper.stop()
+
+
+@contextlib.contextmanager
+def keeping_installed(kubeconfig: Path, prefix: str, installed: Path | None, **options: Any) -> Iterator[Keeper]:
+    """A started keeper in a namespace of its own.
+
+    `installed`: a directory; the keeper then is the installed ServiceAccount and impersonates.
+    """
+    with driver(kubeconfig, prefix, installed=installed) as home:
+        account = home.target.service_account
+        with keeping(home.kubeconfig, home.namespace, account=account, **options) as keeper:
+            yield keeper
 
 
 def field(obj: dict[str, Any] | None, *path: str | int) -> Any:
