@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from ocisync.agent.witness import Witness
 from ocisync.cluster.watch import GroupKind
 from ocisync.model.resource import JsonObject
+from tests.unit.cluster.test_watch import Notes
 
 KIND = GroupKind("", "ConfigMap")
 
 
-@dataclass
-class Inner:
-    """The handler behind."""
-
-    told: list[str] = field(default_factory=list)
-
-    def started(self, kind: GroupKind) -> None:
-        self.told.append("started")
-
-    def event(self, kind: GroupKind, event_type: str, obj: JsonObject) -> None:
-        self.told.append(f"{event_type} {obj['metadata']['name']}")
-
-    def synced(self, kind: GroupKind) -> None:
-        self.told.append("synced")
+class Inner(Notes):
+    """The handler behind, which writes down everything in one order."""
 
     def problem(self, kind: GroupKind, message: str) -> None:
         self.told.append(f"problem {message}")
