@@ -31,7 +31,9 @@ from tests.support.gitrepo import GitRepo
 from tests.support.minisigstore import GITHUB, WORKFLOW, MiniSigstore, Wish
 from tests.support.registries import Distribution
 from tests.support.sandboxes import SandboxCluster
+from tests.support.signedrepository import SignedRepository
 from tests.support.sigstoreinside import loopback_up
+from tests.support.trust import signer
 
 _IMAGE = "registry.example/ocisync@sha256:" + "0" * 64
 
@@ -122,11 +124,30 @@ def serving(directory: Path, binary: Path) -> Iterator[Distribution]:
         registry.stop()
 
 
-def commands(directory: Path, registry: Distribution, listener: Listener) -> dict[str, Any]:
-    """Push once, verify in every way."""
-    from tests.support.signedrepository import SignedRepository
-    from tests.support.trust import signer
+def policy_for(repository: str, public_pem: str, **rules: object) -> dict[str, Any]:
+    """A policy about one repository, with one key."""
+    return {
+        "apiVersion": "ocisync.dev/v1alpha1",
+        "kind": "TrustPolicy",
+        "metadata": {"name": "shop"},
+        "spec": {
+            "match": [{"repository": repository}],
+            "authorities": [{"name": "ci", "key": {"pem": public_pem}}],
+            "threshold": 1,
+            **rules,
+        },
+    }
 
+
+def without_policy(directory: Path, listener: Listener) -> dict[str, Any]:
+    """Verify what no policy is about, while nothing else here has ever had a connection: a closed one still sends."""
+    policy = directory / "elsewhere.yaml"
+    policy.write_text(yaml.safe_dump(policy_for("registry.example/shop/config", signer("ci").public.pem)))
+    return measured("verify", f"oci://{listener.address}/shop/config:production", "--policy", str(policy))
+
+
+def commands(directory: Path, registry: Distribution) -> dict[str, Any]:
+    """Push once, verify in every way."""
     key, sigstore = signer("ci"), MiniSigstore()
     for name, data in (
         ("k.key", dump_private(key, password=None)),
@@ -139,19 +160,8 @@ def commands(directory: Path, registry: Distribution, listener: Listener) -> dic
     place = f"{registry.host}/shop/config"
     reference = f"oci://{place}:production"
     push = ("push", str(git.path), reference, "--sign-key", str(directory / "k.key"), "--legacy-signature")
-    policy = {
-        "apiVersion": "ocisync.dev/v1alpha1",
-        "kind": "TrustPolicy",
-        "metadata": {"name": "shop"},
-        "spec": {
-            "match": [{"repository": place}],
-            "authorities": [{"name": "ci", "key": {"pem": key.public.pem}}],
-            "threshold": 1,
-        },
-    }
-    (directory / "policy.yaml").write_text(yaml.safe_dump(policy))
-    policy["spec"] |= {"formats": ["Legacy"]}  # type: ignore[operator]
-    (directory / "legacy.yaml").write_text(yaml.safe_dump(policy))
+    for name, rules in (("policy.yaml", {}), ("legacy.yaml", {"formats": ["Legacy"]})):
+        (directory / name).write_text(yaml.safe_dump(policy_for(place, key.public.pem, **rules)))
     found = {"push": measured(*push)}
     for name, flags in (
         ("key", ("--key", str(directory / "k.pub"))),
@@ -168,8 +178,6 @@ def commands(directory: Path, registry: Distribution, listener: Listener) -> dic
     repository.attach_bundle(subject, sigstore.sign(subject.digest, claims, wish).payload)
     identity = ("--certificate-identity", WORKFLOW, "--certificate-oidc-issuer", GITHUB)
     found["keyless"] = measured("verify", reference, *identity, "--trusted-root", str(directory / "root.json"))
-    foreign = f"oci://{listener.address}/shop/config:production"
-    found["no policy"] = measured("verify", foreign, "--policy", str(directory / "policy.yaml"))
     return found
 
 
@@ -214,8 +222,9 @@ def main() -> None:
     loopback_up()
     listener = Listener()
     found: dict[str, Any] = {"routes": Path("/proc/net/route").read_text().splitlines()[1:]}
+    found["no policy"] = without_policy(directory, listener)
     with serving(directory, binary) as registry:
-        found["commands"] = commands(directory, registry, listener)
+        found["commands"] = commands(directory, registry)
         found["agent"] = agent(directory, registry, listener)
     after = Counters()
     found |= {
