@@ -47,6 +47,7 @@ class Kept:
         self.anew: set[str] = set()  # syncs that have to be looked at from the beginning
         self.reports: list[DriftReport] = []
         self.changed: set[str] = set()
+        self.telling = 0  # threads that tell the outside something just now
 
     def new_record(self, sync_id: str, desired: Desired, applied: Applied) -> Record:
         """Own one more object; its daily audit has its place in the day by its name."""
@@ -90,6 +91,10 @@ class Kept:
         if report is not None:
             self.reports.append(report)
 
+    def all_told(self) -> bool:
+        """Whether the outside knows everything that there was to tell."""
+        return not (self.reports or self.changed or self.telling)
+
     def flush(self) -> None:
         """Tell the outside what there is to tell, without the lock."""
         if not (self.reports or self.changed):
@@ -97,7 +102,12 @@ class Kept:
         with self.lock:
             reports, self.reports = self.reports, []
             changed, self.changed = self.changed, set()
-        for report in reports:
-            self.effects.report(report)
-        for sync_id in sorted(changed):
-            self.effects.changed(sync_id)
+            self.telling += 1
+        try:
+            for report in reports:
+                self.effects.report(report)
+            for sync_id in sorted(changed):
+                self.effects.changed(sync_id)
+        finally:
+            with self.lock:
+                self.telling -= 1

@@ -223,9 +223,9 @@ class Tracker:
             return record.version if record is not None else 0
 
     def idle(self, object_id: ObjectId | None = None) -> bool:
-        """Whether nothing waits to be done and nothing is being done, for one object or for all."""
+        """Whether nothing waits to be done, nothing is being done, for one object or for all, and all was told."""
         with self._kept.lock:
-            return self._kept.tasks.idle(object_id)
+            return self._kept.all_told() and self._kept.tasks.idle(object_id)
 
     def health(self, sync_id: str) -> Rollup:
         """The health of a sync. An object counts only once it was seen as our last apply left it, or later."""

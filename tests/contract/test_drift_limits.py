@@ -12,14 +12,12 @@ from ocisync.cluster.correction import CorrectionReason, Limits
 from ocisync.cluster.drift import Action, DriftKind
 from ocisync.model.resource import JsonObject, ObjectId
 from tests.support.cluster import Cluster
-from tests.support.keeper import Keeper, PlayedClock, keeping_installed
+from tests.support.keeper import UNAUDITED, Keeper, PlayedClock, keeping_installed
 from tests.support.waiting import eventually
 
 MERGE = "application/merge-patch+json"
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{colour: blue}}\n"
-# Without the sweep that begins the daily audits: whose turn it is depends on the name of the namespace.
-USUAL = Limits(sweep_s=1e9)
-GLOBAL = replace(USUAL, global_burst=3, global_per_s=0.5)
+GLOBAL = replace(UNAUDITED, global_burst=3, global_per_s=0.5)
 DAY_S = 12
 SHORT_DAY = Limits(audit_s=DAY_S, sweep_s=1.0)
 
@@ -83,7 +81,7 @@ class Bench:
 @pytest.fixture
 def bench(apiserver: Cluster, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """On each server, with the agent's limits or those of the test."""
-    limits = getattr(request, "param", USUAL)
+    limits = getattr(request, "param", UNAUDITED)
     clock = PlayedClock()
     installed = tmp_path if request.node.callspec.params["apiserver"] == "real" else None
     with keeping_installed(

@@ -13,7 +13,7 @@ from ocisync.cluster.drift import Action, DriftKind, DriftReport
 from ocisync.model.resource import JsonObject, ObjectId
 from ocisync.model.spec import DriftMode, UnownedMode
 from tests.support.cluster import Cluster
-from tests.support.keeper import Keeper, keeping_installed
+from tests.support.keeper import Keeper, field, keeping_installed
 from tests.support.waiting import eventually
 
 MERGE = "application/merge-patch+json"
@@ -63,7 +63,7 @@ class Scene:
             assert self.keeper.tracker.idle(object_id)
             return live
 
-        return eventually(settled, timeout_s=20, what=f"{object_id} is at rest")
+        return eventually(settled, what=f"{object_id} is at rest")
 
     def path(self, object_id: ObjectId) -> str:
         resource = self.keeper.discovery.resource(object_id.group, object_id.kind)
@@ -86,7 +86,7 @@ class Scene:
             assert len(found) >= number, found
             return found
 
-        return eventually(enough, timeout_s=20, what=f"{number} reports about {object_id}")
+        return eventually(enough, what=f"{number} reports about {object_id}")
 
     def asked(self, object_id: ObjectId) -> list[CorrectionReason]:
         return [one.reason for one in self.keeper.corrections if one.desired.id == object_id]
@@ -248,6 +248,7 @@ def test_nothing_is_written_into_a_namespace_that_ends(scene: Scene, known: bool
     eventually(lambda: not scene.keeper.tracker.unsynced(), what="the watches have shown everything")
     scene.cluster.api("DELETE", f"/api/v1/namespaces/{name}")
     eventually(lambda: scene.keeper.live(one.id) is None, what="what nobody holds is gone")
+    eventually(lambda: field(scene.keeper.live(other.id), "metadata", "deletionTimestamp"), what="the other is held")
     scene.patch(other.id, {"data": {"colour": "red"}})
     witness = scene.owns(CONFIG_MAP, f"beside-{'ours' if known else 'theirs'}")
     scene.paint(witness, "red")

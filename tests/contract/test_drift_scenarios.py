@@ -73,15 +73,16 @@ def kubectl(*arguments: str, stdin: str | None = None) -> Act:
     return act
 
 
-def replaced(change: Callable[[JsonObject], None], *, keep_version: bool = True) -> Act:
-    """An act: `kubectl get`, change, `kubectl replace`."""
+def replaced(change: Callable[[JsonObject], None]) -> Act:
+    """An act: `kubectl get`, change, `kubectl replace`; again, if a controller wrote the status in between."""
 
     def act(cluster: Cluster, namespace: str, name: str, sync_id: str) -> object:
-        obj = cluster.get("deployment", name, namespace=namespace)
-        change(obj)
-        if not keep_version:
-            del obj["metadata"]["resourceVersion"]
-        return cluster.kubectl("-n", namespace, "replace", "-f", "-", stdin=json.dumps(obj))
+        def once() -> str:
+            obj = cluster.get("deployment", name, namespace=namespace)
+            change(obj)
+            return cluster.kubectl("-n", namespace, "replace", "-f", "-", stdin=json.dumps(obj))
+
+        return eventually(once, what=f"{name} is replaced in the version that was read")
 
     return act
 
@@ -314,7 +315,7 @@ def keeper(cluster_of_module: Cluster, server: str, tmp_path_factory: pytest.Tem
     installed = tmp_path_factory.mktemp("drift") if server == "real" else None
     with keeping_installed(cluster_of_module.kubeconfig, "drift", installed) as started:
         started.apply("\n---\n".join(s.manifest.format(name=s.name) for s in SCENARIOS))
-        eventually(lambda: not started.tracker.unsynced(), timeout_s=20, what="the watches have shown everything")
+        eventually(lambda: not started.tracker.unsynced(), what="the watches have shown everything")
         # Times in managedFields have whole seconds: an apply under our name shows by a later one.
         applied = datetime.now(UTC).replace(microsecond=0)
         eventually(lambda: datetime.now(UTC) - applied >= timedelta(seconds=1), what="the next second")
@@ -339,14 +340,14 @@ def test_each_change_is_classified_attributed_and_answered(
 ) -> None:
     cluster = cluster_of_module
     object_id = next(i for i in keeper.tracker.owned(keeper.sync_id) if i.name == scenario.name)
-    eventually(lambda: settled(keeper, object_id), timeout_s=20, what=f"{object_id} is at rest")
+    eventually(lambda: settled(keeper, object_id), what=f"{object_id} is at rest")
     assert reports_of(keeper, scenario) == []
 
     scenario.act(cluster, keeper.namespace, scenario.name, keeper.sync_id)
 
     if scenario.kind is not None:
-        eventually(lambda: reports_of(keeper, scenario) != [], timeout_s=20, what=f"{object_id} is reported")
-    eventually(lambda: settled(keeper, object_id), timeout_s=20, what=f"{object_id} is at rest again")
+        eventually(lambda: reports_of(keeper, scenario) != [], what=f"{object_id} is reported")
+    eventually(lambda: settled(keeper, object_id), what=f"{object_id} is at rest again")
     live = keeper.live(object_id)
     assert live is not None
     assert scenario.restored(live)
@@ -378,19 +379,19 @@ def test_a_pending_finalizer_is_waited_for_and_then_the_object_returns(
         CONFIG_MAP.format(name="pending").replace("{name: pending}", "{name: pending, finalizers: [test.example/hold]}")
     )
     object_id = ObjectId("", "ConfigMap", keeper.namespace, "pending")
-    eventually(lambda: settled(keeper, object_id), timeout_s=20, what="the object is at rest")
+    eventually(lambda: settled(keeper, object_id), what="the object is at rest")
     before = keeper.live(object_id)
     assert before is not None
 
     cluster.kubectl("-n", keeper.namespace, "delete", "configmap/pending", "--wait=false")
-    eventually(lambda: settled(keeper, object_id), timeout_s=20, what="the deletion was seen")
+    eventually(lambda: settled(keeper, object_id), what="the deletion was seen")
     assert [c for c in keeper.corrections if c.desired.id == object_id] == []
 
     cluster.kubectl(
         "-n", keeper.namespace, "patch", "configmap/pending", "--type=json",
         "-p", '[{"op":"remove","path":"/metadata/finalizers"}]',
     )  # fmt: skip
-    eventually(lambda: keeper.reported("pending") != [], timeout_s=20, what="the deletion was reported")
+    eventually(lambda: keeper.reported("pending") != [], what="the deletion was reported")
     after = keeper.live(object_id)
     assert after is not None
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
@@ -402,7 +403,7 @@ def test_what_happens_during_a_pause_is_judged_after_it(keeper: Keeper, cluster_
     for name in ("recreated", "scaled-meanwhile"):
         keeper.apply((CONFIG_MAP if name == "recreated" else DEPLOYMENT).format(name=name))
     ids = [i for i in keeper.tracker.owned(keeper.sync_id) if i.name in {"recreated", "scaled-meanwhile"}]
-    eventually(lambda: all(settled(keeper, i) for i in ids), timeout_s=20, what="the objects are at rest")
+    eventually(lambda: all(settled(keeper, i) for i in ids), what="the objects are at rest")
     with keeper.paused():
         cluster.kubectl("-n", keeper.namespace, "delete", "configmap/recreated")
         made = {
@@ -416,11 +417,11 @@ def test_what_happens_during_a_pause_is_judged_after_it(keeper: Keeper, cluster_
         cluster.kubectl("-n", keeper.namespace, "scale", "deployment/scaled-meanwhile", "--replicas=9")
         version = cluster.get("deployment", "scaled-meanwhile", namespace=keeper.namespace)["metadata"]
         scaled = next(i for i in ids if i.kind == "Deployment")
-        eventually(lambda: keeper.tracker.seen(scaled) >= int(version["resourceVersion"]), timeout_s=20)
+        eventually(lambda: keeper.tracker.seen(scaled) >= int(version["resourceVersion"]))
         assert [c for c in keeper.corrections if c.desired.id in ids] == []
 
-    eventually(lambda: keeper.reported("recreated") != [], timeout_s=20, what="the replacement is reported")
-    eventually(lambda: keeper.reported("scaled-meanwhile") != [], timeout_s=20, what="the scale is reported")
+    eventually(lambda: keeper.reported("recreated") != [], what="the replacement is reported")
+    eventually(lambda: keeper.reported("scaled-meanwhile") != [], what="the scale is reported")
     report = keeper.reported("recreated")[0]
     assert (report.kind, report.attribution.manager) == (DriftKind.REPLACED, "kubectl-create")
     live = keeper.live(report.object)
@@ -438,11 +439,11 @@ def test_a_deleted_pod_is_none_of_our_business(keeper: Keeper, cluster_of_module
         found = cluster.get("pods", "-l", "app=podded", namespace=keeper.namespace)
         return [item["metadata"]["name"] for item in found["items"]]
 
-    eventually(lambda: len(pods()) == 3, timeout_s=30, what="three pods exist")
+    eventually(lambda: len(pods()) == 3, what="three pods exist")
     victim = pods()[0]
     before = len(keeper.corrections)
     cluster.kubectl("-n", keeper.namespace, "delete", f"pod/{victim}", "--wait=false")
-    eventually(lambda: len([p for p in pods() if p != victim]) == 3, timeout_s=30, what="a new pod exists")
-    eventually(lambda: settled(keeper, object_id), timeout_s=20, what="the Deployment is at rest")
+    eventually(lambda: len([p for p in pods() if p != victim]) == 3, what="a new pod exists")
+    eventually(lambda: settled(keeper, object_id), what="the Deployment is at rest")
     assert len(keeper.corrections) == before
     assert keeper.reported("podded") == []
