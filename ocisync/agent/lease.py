@@ -104,9 +104,13 @@ class LeaseStore:
 
     Args:
         cluster: a connection of its own, without a fence: the lease must be renewed while the fence is closed.
+        request_s: how long one request may take.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, name: str = LEASE_NAME) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, name: str = LEASE_NAME, *, request_s: float = _REQUEST_S
+    ) -> None:
+        self._request_s = request_s
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
@@ -118,7 +122,7 @@ class LeaseStore:
         Raises:
             Unavailable: it can't be known.
         """
-        answer = self._cluster.request("GET", f"{self._collection}/{self._name}", timeout_s=_REQUEST_S)
+        answer = self._cluster.request("GET", f"{self._collection}/{self._name}", timeout_s=self._request_s)
         if answer.status == 404:
             return None
         return self._taken(answer)
@@ -141,7 +145,7 @@ class LeaseStore:
             path,
             body=json.dumps(lease).encode(),
             content_type=JSON,
-            timeout_s=_REQUEST_S,
+            timeout_s=self._request_s,
         )
         if answer.status in {404, 409}:
             return None

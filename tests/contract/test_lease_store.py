@@ -18,12 +18,16 @@ from tests.support.waiting import eventually
 
 HELD = Record("a", 15.0, "2026-11-23T12:00:00.000001Z", "2026-11-23T12:00:00.000001Z", 0)
 
+PATIENT_S = 60.0  # an agent has to hurry, the test of what a Lease is has not
+
 
 @pytest.fixture
 def store(engine: EngineDriver) -> Iterator[LeaseStore]:
     """With the rights of the installed agent."""
-    cluster = connect(str(engine.kubeconfig), user_agent="ocisync/lease", connections=2, sleep=lambda _: True)
-    yield LeaseStore(cluster, engine.agent_namespace)
+    cluster = connect(str(engine.kubeconfig), user_agent="ocisync/lease", connections=2)
+    made = LeaseStore(cluster, engine.agent_namespace, request_s=PATIENT_S)
+    assert made.read() is None  # and there is a connection: writes are tried only once
+    yield made
     cluster.close()
 
 
@@ -62,9 +66,9 @@ def test_a_watch_tells_of_each_change_and_ends_when_it_is_told_to(store: LeaseSt
     stop, woken = StopToken(), threading.Semaphore(0)
     thread = threading.Thread(target=store.watch, args=(lambda: woken.release(), stop), daemon=True)
     thread.start()
-    assert woken.acquire(timeout=10), "what is there already"
+    assert woken.acquire(timeout=PATIENT_S), "what is there already"
     assert store.swap(replace(HELD, holder=""), taken[1]) is not None
-    assert woken.acquire(timeout=10), "the change"
+    assert woken.acquire(timeout=PATIENT_S), "the change"
 
     def ended() -> bool:
         stop.stop()
@@ -79,8 +83,8 @@ def test_without_the_right_to_leases_nobody_holds_one_and_the_reason_says_what_t
     control_plane: ControlPlane,
 ) -> None:
     kubeconfig = control_plane.kubeconfig_for_user("somebody-without-rights")
-    cluster = connect(str(kubeconfig), user_agent="ocisync/lease", sleep=lambda _: True)
+    cluster = connect(str(kubeconfig), user_agent="ocisync/lease")
     with pytest.raises(Unavailable, match=r"lease default/ocisync-agent: HTTP 403") as refused:
-        LeaseStore(cluster, "default").read()
+        LeaseStore(cluster, "default", request_s=PATIENT_S).read()
     assert "Role must allow leases" in refused.value.hint
     cluster.close()
