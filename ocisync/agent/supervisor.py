@@ -7,15 +7,16 @@ the process exits non-zero and its orchestrator starts a new one, which begins w
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ocisync.kit.log import logger
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import LeaseLost
 
 _LOG = logger("supervisor")
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,31 @@ class Supervisor:
     def _end(self, group: Group, threads: list[threading.Thread]) -> None:
         if group.stop is not None:
             group.stop()
-        deadline = time.monotonic() + group.grace_s
+        left_s = group.grace_s
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            left_s = ended(thread, left_s)
             if thread.is_alive():
                 self.stuck = True
                 _LOG.warning("thread did not end in time", thread=thread.name, group=group.name)
+
+
+class Ending(Protocol):
+    """What is asked of a thread."""
+
+    def join(self, timeout: float) -> None:
+        """Wait for its end."""
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+
+
+def ended(thread: Ending, patience_s: float) -> float:
+    """Wait for the end of a thread; the patience that is left.
+
+    It is used up look by look and not by a clock: a process that was frozen meanwhile gave its threads no time to end.
+    """
+    while thread.is_alive() and patience_s > 0:
+        thread.join(min(_LOOK_S, patience_s))
+        if thread.is_alive():
+            patience_s -= _LOOK_S
+    return patience_s

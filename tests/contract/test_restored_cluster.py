@@ -22,6 +22,7 @@ from ocisync.sandbox.server import Sandbox
 from ocisync.sandbox.store import Key, Stored, Table, TableKey
 from tests.support.agent import Installation, Tenant, config_map, place
 from tests.support.cluster import ApiError, Cluster
+from tests.support.process import free_port
 from tests.support.waiting import eventually
 
 
@@ -108,7 +109,8 @@ def _turn_back(table: Table, objects: dict[Key, Stored], revision: int) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with Sandbox(tmp_path / "sandbox", controllers=False, persistent=False) as sandbox:
+    # A port that no outgoing connection of this machine can take while the server is away.
+    with Sandbox(tmp_path / "sandbox", api_port=free_port(), controllers=False, persistent=False) as sandbox:
         yield World(sandbox, tmp_path)
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from ocisync.agent.supervisor import Group, Supervisor
+from ocisync.agent.supervisor import Group, Supervisor, ended
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import LeaseLost
 
@@ -80,6 +80,30 @@ def test_a_thread_that_hangs_is_not_waited_for_endlessly() -> None:
     hang = Group("hang", [("hang", hangs)], grace_s=0.05)
     assert Supervisor([hang, Group("last", start=stop.stop)], stop).run() == 0
     release.set()
+
+
+class Slow:
+    """A thread that ends in a look of its own, whatever the clock says then."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def join(self, timeout: float) -> None:
+        assert 0 < timeout <= 0.1
+        self.looks -= 1
+
+    def is_alive(self) -> bool:
+        return self.looks > 0
+
+
+def test_patience_is_counted_in_looks_so_that_a_frozen_process_does_not_use_it_up() -> None:
+    slow = Slow(looks=9)
+    assert ended(slow, 1.0) == pytest.approx(0.2)
+    assert not slow.is_alive()
+    stuck = Slow(looks=1_000)
+    assert ended(stuck, 1.0) <= 0
+    assert 985 <= stuck.looks <= 990
+    assert ended(stuck, 0.0) == 0
 
 
 def test_a_defect_elsewhere_can_be_reported() -> None:
