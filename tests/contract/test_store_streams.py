@@ -39,7 +39,7 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def plain(sandbox: Sandbox) -> Iterator[RegistryStore]:
     plan = RetryPlan(attempts=3)
-    with open_store(f"{sandbox.address}/shop/config", quick(plan=plan, timeout_s=5.0)) as opened:
+    with open_store(f"{sandbox.address}/shop/config", quick(plan=plan, timeout_s=60.0)) as opened:
         opened.put_blob(BLOB, CONTENT)
         sandbox.requests.clear()
         yield opened
