@@ -37,6 +37,7 @@ class Kwok:
         """Starts it and waits until this many nodes are Ready."""
         self.add_nodes(nodes)
         self.process.start()
+        self._control_plane.take_along(self.process)
         self.process.wait_until(lambda: self.ready_nodes() >= nodes, 60.0, f"{nodes} nodes are Ready")
 
     def stop(self) -> None:
