@@ -5,8 +5,10 @@ Nothing sleeps: the store's waits are recorded.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -34,7 +36,9 @@ from tests.contract.faulttable import (
 )
 from tests.support.images import EMPTY, Sleeper, described, image, push_bundle, push_image, quick
 
-PATIENT_S, HASTY_S = 10.0, 0.3  # the second only where a timeout is what is tested
+PATIENT_S = 60.0
+# Only where a timeout is what is tested. On a busy machine honest answers may take as long: then the next is tried.
+HASTY_S = (0.3, 0.3, 1.0, 4.0, 12.0)
 EXIT_CODES = {
     AccessDenied: ExitCode.DENIED,
     NotFound: ExitCode.NOT_FOUND,
@@ -43,6 +47,7 @@ EXIT_CODES = {
 }
 
 
+@contextmanager
 def benches(timeout_s: float = PATIENT_S) -> Iterator[Bench]:
     auth = Auth({"ci": Account("secret")}, scheme="bearer", token_ttl_s=3600)
     with Sandbox(auth=auth) as sandbox:
@@ -51,10 +56,18 @@ def benches(timeout_s: float = PATIENT_S) -> Iterator[Bench]:
         password = StaticCredentials(sandbox.address, Credential("ci", "secret"))
         identity = StaticCredentials(sandbox.address, Credential(identity_token=auth.refresh_token("ci")))
 
-        def opened(path: str, credentials: StaticCredentials = password, **more: Any) -> RegistryStore:
+        def opened(
+            path: str, credentials: StaticCredentials = password, timeout_s: float = timeout_s, **more: Any
+        ) -> RegistryStore:
             options = quick(sleeper, credentials=credentials, plan=plan, timeout_s=timeout_s, **more)
             return open_store(f"{sandbox.address}/{path}", options)
 
+        with opened("shop/config", timeout_s=PATIENT_S) as filling:
+            subject = push_image(filling, "v1", CONTENT)
+            filling.attach(push_bundle(filling, subject, b"{}"), subject)
+        with opened("shop/pages", timeout_s=PATIENT_S) as filling:
+            for tag in ("v1", "v2"):
+                push_image(filling, tag)
         with (
             opened("shop/config") as store,
             opened("shop/config", chunk_bytes=CHUNK) as small,
@@ -62,10 +75,6 @@ def benches(timeout_s: float = PATIENT_S) -> Iterator[Bench]:
             opened("shop/config", identity) as with_identity,
             opened("other/config") as elsewhere,
         ):
-            subject = push_image(store, "v1", CONTENT)
-            store.attach(push_bundle(store, subject, b"{}"), subject)
-            for tag in ("v1", "v2"):
-                push_image(pages, tag)
             yield Bench(sandbox, store, small, pages, with_identity, elsewhere, subject, sleeper)
             sandbox.faults.clear()
 
@@ -73,18 +82,21 @@ def benches(timeout_s: float = PATIENT_S) -> Iterator[Bench]:
 @pytest.fixture(scope="module")
 def shared_bench() -> Iterator[Bench]:
     """One for the whole table: each cell makes what it needs anew."""
-    yield from benches()
+    with benches() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def hasty_bench() -> Iterator[Bench]:
-    """The same, soon tired of waiting."""
-    yield from benches(HASTY_S)
+def hasty_benches() -> Iterator[Callable[[float], Bench]]:
+    """The same, tired of waiting after so many seconds."""
+    with ExitStack() as stack:
+        yield functools.cache(lambda seconds: stack.enter_context(benches(seconds)))
 
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    yield from benches()
+    with benches() as made:
+        yield made
 
 
 def log_in(bench: Bench) -> None:
@@ -130,7 +142,9 @@ def test_the_table_is_complete(record_property: Any, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(("kind", "fault"), CELLS, ids=[f"{kind}-{fault}" for kind, fault in CELLS])
-def test_a_fault_has_the_outcome_of_the_table(shared_bench: Bench, hasty_bench: Bench, kind: str, fault: str) -> None:
+def test_a_fault_has_the_outcome_of_the_table(
+    shared_bench: Bench, hasty_benches: Callable[[float], Bench], kind: str, fault: str
+) -> None:
     expected = TABLE[kind][fault]
     assert not isinstance(expected, str)
     if fault != "timeout":
@@ -138,7 +152,15 @@ def test_a_fault_has_the_outcome_of_the_table(shared_bench: Bench, hasty_bench: 
         assert got == expected
         return
     # A busy machine lets honest answers time out as well; the cell holds if it can be seen at all.
-    seen = ((strike(hasty_bench, kind, fault, 1), strike(hasty_bench, kind, fault, None)) for _ in range(5))
+    seen: list[Cell | str] = []
+    for seconds in HASTY_S:
+        bench = hasty_benches(seconds)
+        try:
+            seen.append((strike(bench, kind, fault, 1), strike(bench, kind, fault, None)))
+        except Unavailable as error:  # what the cell needs could not even be prepared
+            seen.append(error.message)
+        if seen[-1] == expected:
+            return
     assert expected in seen
 
 
