@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from ocisync.cluster import fence as fences
 from ocisync.cluster.fence import Fence
 from ocisync.cluster.lightclient import lighten
 from ocisync.cluster.pace import Pace
@@ -159,8 +158,8 @@ class Cluster:
         fence = None if reading else self._fence
         if fence is not None:
             # The server gives up at the same time, should it wait for something when we are gone.
-            timeout = min(timeout, fences.WRITE_TIMEOUT_S)
-            query = (*query, ("timeout", f"{fences.WRITE_TIMEOUT_S:.0f}s"))
+            timeout = min(timeout, fence.write_timeout_s)
+            query = (*query, ("timeout", f"{fence.write_timeout_s:.0f}s"))
         url = f"{path}?{encoded(tuple(query))}" if query else path
         pauses = delays(0.2, 5.0, self._rng)
         refreshed = False

@@ -71,9 +71,10 @@ class Discovery:
         """
         self._renew()
         found = self._lookup(group, kind, version)
-        if found is None and self._refresh_due():
-            self.refresh()
-            found = self._lookup(group, kind, version)
+        if found is None:
+            if self._refresh_due():
+                self.refresh()
+            found = self._lookup(group, kind, version)  # also where another thread has just asked
         return found
 
     def resource(self, group: str, kind: str, version: str = "") -> ApiResource:

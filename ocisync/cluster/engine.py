@@ -308,7 +308,8 @@ class Engine:
         `uid` names the object that is meant. If that one is gone, the object is met as if for the first time, and
         `renewing` is told before that.
         """
-        applier = Applier(self._cluster, self._discovery, target, force=force, renewing=renewing)
+        sleep = self._stop.wait
+        applier = Applier(self._cluster, self._discovery, target, force=force, sleep=sleep, renewing=renewing)
         return applier.apply_one(desired, known=bool(uid), uid=uid, previous=previous)
 
     def standing(self, desired: Desired, target: Target, uid: str = "") -> Applied | None:

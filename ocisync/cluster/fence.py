@@ -38,6 +38,7 @@ class Fence:
     Args:
         clock: seconds that never go backwards.
         wait: waits on a condition for at most so many seconds; replaced in tests.
+        write_timeout_s: how long a write may take. No other agent begins before it is over only with the default.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Fence:
         *,
         clock: Callable[[], float] = uptime,
         wait: Callable[[threading.Condition, float], object] | None = None,
+        write_timeout_s: float = WRITE_TIMEOUT_S,
     ) -> None:
+        self.write_timeout_s = write_timeout_s
         self._clock = clock
         self._wait = wait or _wait
         self._changed = threading.Condition()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
+from ocisync.kit.stop import StopToken
 from ocisync.model.resource import JsonObject
 from ocisync.model.spec import PART_OF_LABEL, IgnoreRule
 from tests.contract.test_engine_apply import deployment
@@ -118,6 +119,36 @@ def test_what_others_write_again_and_again_is_looked_at_anew_until_our_apply_fit
     engine.own.hold = just_before
     assert engine.sync(engine.config_map("a", ours="2", theirs="0")).failures == ()
     assert engine.must("ConfigMap", "a")["data"] == {"ours": "2", "theirs": "7"}
+
+
+class Breaths(StopToken):
+    """Remembers what was waited for, and does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.taken.append(seconds)
+        return self.stopped
+
+
+def test_a_correction_takes_a_breath_before_it_looks_anew(real_engine: EngineDriver) -> None:
+    engine, breaths = real_engine, Breaths()
+    ignoring(engine, IgnoreRule("", "ConfigMap", "", "", ("/data/theirs",)))
+    engine.sync(engine.config_map("a", ours="1", theirs="0"))
+    engine.write_as("them", "ConfigMap", "a", {"data": {"ours": "theirs", "theirs": "1"}})
+    moves = iter("23")
+
+    def just_before() -> str:
+        for move in islice(moves, 1):
+            engine.write_as("them", "ConfigMap", "a", {"data": {"theirs": move}})
+        return ""
+
+    engine.own.hold, engine.stop = just_before, breaths
+    correct(engine, engine.config_map("a", ours="1", theirs="0"))
+    assert engine.must("ConfigMap", "a")["data"] == {"ours": "1", "theirs": "3"}
+    assert len(breaths.taken) == 2 and 0 < breaths.taken[0] < breaths.taken[1]
 
 
 def test_adopting_from_kubectl_keeps_what_is_ignored(engine: EngineDriver) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from ocisync.cluster.client import Cluster, Response
-from ocisync.cluster.discovery import Discovery
+from ocisync.cluster.discovery import ApiResource, Discovery
 from ocisync.model.errors import ClusterRefused, NotFound, Unavailable
 
 
@@ -95,6 +95,30 @@ def test_a_miss_asks_again_but_not_in_bursts() -> None:
     cluster.table["/apis"] = aggregated(APPS, group)
     now += 1.0
     assert discovery.find("x.io", "Foo") is not None
+
+
+def test_what_another_thread_has_just_asked_is_known_to_one_that_missed_before_that() -> None:
+    cluster = Documents({"/api": CORE, "/apis": aggregated()})
+    others: list[Callable[[], None]] = []
+
+    def clock() -> float:
+        while others:
+            others.pop()()
+        return 1.0
+
+    discovery = Discovery(cluster, monotonic=clock)
+    discovery.refresh()
+    cluster.table["/apis"] = aggregated(APPS)
+    lookup = discovery._lookup
+
+    def missed(group: str, kind: str, version: str) -> ApiResource | None:
+        found = lookup(group, kind, version)
+        if found is None:
+            others.append(discovery.refresh)  # before this thread asks when that was
+        return found
+
+    discovery._lookup = missed  # type: ignore[method-assign]
+    assert discovery.find("apps", "Deployment") is not None
 
 
 def test_what_is_known_is_asked_anew_after_a_while_and_kept_if_nobody_answers() -> None:
