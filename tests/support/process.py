@@ -29,7 +29,8 @@ _given: set[int] = set()
 
 def free_port() -> int:
     """A loopback TCP port that nothing listens on; never the same twice in one run."""
-    for port in random.SystemRandom().sample(PORTS, 500):
+    mine = _ports_of_worker()
+    for port in random.SystemRandom().sample(mine, min(500, len(mine))):
         if port in _given:
             continue
         with socket.socket() as probe:
@@ -42,6 +43,14 @@ def free_port() -> int:
         _given.add(port)
         return port
     raise AssertionError("no free loopback port among 500 tried")
+
+
+def _ports_of_worker() -> range:
+    """A share of the ports for each worker of a run: another one's server may be about to listen, or be stopped."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = len(PORTS) // count
+    first = int(worker.removeprefix("gw")) % count * size
+    return PORTS[first : first + size]
 
 
 def clean_environment(home: Path, **extra: str) -> dict[str, str]:
@@ -119,7 +128,7 @@ class Server:
 
     def kill(self) -> None:
         """Ends it without warning, as a crash does."""
-        self._end(signal.SIGKILL, 10.0)
+        self._end(signal.SIGKILL, 60.0)
 
     def freeze(self) -> None:
         """Keeps it connected but silent: the outage that only time limits reveal."""
@@ -147,4 +156,4 @@ class Server:
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            child.wait(10.0)
+            child.wait(60.0)

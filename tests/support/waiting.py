@@ -11,7 +11,7 @@ Seen = TypeVar("Seen")
 
 def eventually(
     predicate: Callable[[], Seen],
-    timeout_s: float = 30.0,
+    timeout_s: float = 120.0,
     what: str = "",
     interval_s: float = 0.05,
 ) -> Seen:
