@@ -110,7 +110,9 @@ class AuditLog:
         if not self.path.exists():
             return []
         with self.path.open("rb") as log:
-            log.seek(since)
+            if since:
+                log.seek(since - 1)
+                log.readline()  # a line that was in the making at the mark is from before it
             # The last line may still be in the making.
             return [_event(json.loads(line)) for line in log if line.endswith(b"\n")]
 

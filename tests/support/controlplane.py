@@ -20,7 +20,7 @@ from tests.support.audit import POLICY, AuditLog
 from tests.support.cluster import Cluster, write_kubeconfig
 from tests.support.process import Server, free_port
 
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +247,7 @@ class ControlPlane(Cluster):
             f"--service-account-key-file={files['account_public']}",
             f"--audit-policy-file={files['policy']}",
             f"--audit-log-path={self.audit.path}",
+            "--audit-log-maxsize=100000",  # never begun anew at 100 MB: marks are places in this file
             "--audit-log-mode=blocking",
             "--allow-privileged=true",
             "--profiling=false",
