@@ -69,7 +69,7 @@ class RawApi:
             context.load_cert_chain(folder / self._user["client-certificate"], folder / self._user["client-key"])
         return context
 
-    def connect(self, timeout_s: float = 30.0) -> http.client.HTTPConnection:
+    def connect(self, timeout_s: float = 60.0) -> http.client.HTTPConnection:
         """A new connection."""
         assert self._server.hostname
         if self._context is not None:
@@ -125,7 +125,7 @@ class RawApi:
         return self.request("PATCH", path, body, content_type=content_type, query={"fieldManager": manager, **query})
 
     def lines(
-        self, path: str, *, accept: str = "application/json", timeout_s: float = 10.0
+        self, path: str, *, accept: str = "application/json", timeout_s: float = 60.0
     ) -> Iterator[dict[str, Any]]:
         """The events of a watch, each as it comes; ends with the stream, or raises TimeoutError when none comes."""
         with contextlib.closing(self.connect(timeout_s)) as connection:

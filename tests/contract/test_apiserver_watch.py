@@ -9,13 +9,17 @@ from urllib.parse import quote
 import pytest
 
 from tests.contract.rawapi import METADATA, RawApi
+from tests.support.waiting import eventually
 
 STREAMING_LIST = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
 
 
 @pytest.fixture
-def maps(home: str) -> str:
-    return f"/api/v1/namespaces/{home}/configmaps"
+def maps(raw: RawApi, home: str) -> str:
+    collection = f"/api/v1/namespaces/{home}/configmaps"
+    # The controllers' own goes into every new namespace, and would be seen by a watch that began before it.
+    eventually(lambda: raw.get(f"{collection}/kube-root-ca.crt").status == 200, what="the namespace is furnished")
+    return collection
 
 
 def put_map(raw: RawApi, maps: str, name: str, tier: str = "", **data: str) -> dict[str, Any]:

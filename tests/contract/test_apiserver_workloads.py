@@ -118,9 +118,14 @@ def test_an_image_that_cannot_be_pulled_never_becomes_available(raw: RawApi, app
         return {status["state"]["waiting"]["reason"] for status in statuses}
 
     eventually(lambda: waiting() == {"ImagePullBackOff"})
-    status = raw.get(f"{apps}/deployments/web").ok()["status"]
+
+    def told() -> dict[str, Any] | None:
+        status: dict[str, Any] = raw.get(f"{apps}/deployments/web").ok()["status"]
+        return status if status.get("unavailableReplicas") == 2 else None
+
+    status = eventually(told, what="the Deployment's status tells of its pods")
+    assert status is not None
     assert status.get("availableReplicas", 0) == 0
-    assert status["unavailableReplicas"] == 2
 
 
 def test_a_removed_deployment_takes_its_pods_along(raw: RawApi, apps: str, home: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from ocisync.cluster.client import JSON
 from tests.contract.test_engine_access import allow_config_maps
 from tests.contract.test_engine_apply import crd, widget
 from tests.support.engine import LIMITED, EngineDriver, failure_of
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -41,6 +44,14 @@ def test_a_quota_is_forbidden_with_its_numbers_and_not_with_an_account(real_engi
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}}
     engine.create_as("someone", {**quota, "spec": {"hard": {"services": "0"}}})
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+    services, probe = engine.path("Service", ""), json.dumps(service).encode()
+
+    def counted() -> bool:
+        """Whether a controller has counted for the quota, and admission has seen that: it refuses before that, too."""
+        answer = engine.kube.request("POST", services, query=(("dryRun", "All"),), body=probe, content_type=JSON)
+        return b"exceeded quota" in answer.body
+
+    eventually(counted, what="the quota is in force")
     assert failure_of(engine.sync(service), "web") == (
         'Forbidden Forbidden: services "web" is forbidden: exceeded quota: small, requested: services=1, '
         "used: services=0, limited: services=0; raise the quota or ask for less"

@@ -44,7 +44,7 @@ def deployment(name: str, fate: str = "") -> str:
 
 
 def put(registry: Registry, path: str, body: bytes, content_type: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=10.0)
+    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=60.0)
     try:
         connection.request("PUT", path, body=body, headers={"Content-Type": content_type})
         answer = connection.getresponse()
@@ -56,7 +56,7 @@ def put(registry: Registry, path: str, body: bytes, content_type: str) -> None:
 def push_empty_artifact(registry: Registry, name: str) -> str:
     """Pushes a manifest of one empty config and returns HOST:PORT/NAME@DIGEST."""
     digest = "sha256:" + hashlib.sha256(EMPTY_CONFIG).hexdigest()
-    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=10.0)
+    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=60.0)
     try:
         connection.request("POST", f"/v2/{name}/blobs/uploads/", body=b"")
         answer = connection.getresponse()
@@ -82,14 +82,15 @@ def test_the_api_server_is_the_version_we_pin(control_plane: ControlPlane) -> No
 
 def test_a_deployment_becomes_available_on_nodes_played_by_kwok(cluster: Cluster, namespace: str) -> None:
     cluster.apply(deployment("web"), "-n", namespace)
-    cluster.kubectl("wait", "--for=condition=Available", "deployment/web", "-n", namespace, "--timeout=60s")
+    wait = ("wait", "--for=condition=Available", "deployment/web", "--timeout=120s")
+    cluster.kubectl(*wait, "-n", namespace)
     cluster.kubectl("scale", "deployment/web", "--replicas=4", "-n", namespace)
 
     def four_are_ready() -> bool:
         found = cluster.get("deployment", "web", namespace=namespace)
         return bool(found["status"].get("readyReplicas") == 4)
 
-    eventually(four_are_ready, timeout_s=60, what="four replicas are ready")
+    eventually(four_are_ready, what="four replicas are ready")
 
 
 def test_the_administrator_reaches_both_api_servers(apiserver: Cluster, api_namespace: str) -> None:
@@ -111,7 +112,7 @@ def test_a_pod_template_can_ask_for_a_bad_fate(control_plane: ControlPlane, kwok
             pods = control_plane.get("pods", namespace=namespace)["items"]
             return {pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] for pod in pods}
 
-        assert eventually(reasons, timeout_s=60, what="pods report why they wait") == {"ImagePullBackOff"}
+        assert eventually(reasons, what="pods report why they wait") == {"ImagePullBackOff"}
         assert control_plane.get("deployment", "web", namespace=namespace)["status"].get("readyReplicas", 0) == 0
 
 
@@ -159,14 +160,14 @@ def test_a_registry_answers_and_keeps_its_content_over_an_outage(registry: Regis
     registry.start()
     name, _, digest = reference.removeprefix(f"{registry.host}/").partition("@")
     request = urllib.request.Request(f"{registry.url}/v2/{name}/manifests/{digest}", headers={"Accept": MANIFEST_TYPE})
-    with urllib.request.urlopen(request, timeout=10.0) as answer:
+    with urllib.request.urlopen(request, timeout=60.0) as answer:
         assert "sha256:" + hashlib.sha256(answer.read()).hexdigest() == digest
 
 
 def test_only_olareg_has_the_referrers_api(distribution: Registry, olareg: Registry) -> None:
     for registry in (distribution, olareg):
         digest = push_empty_artifact(registry, "referrers/app").partition("@")[2]
-        connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=10.0)
+        connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=60.0)
         connection.request("GET", f"/v2/referrers/app/referrers/{digest}")
         answered = connection.getresponse().status == 200
         connection.close()
@@ -174,7 +175,7 @@ def test_only_olareg_has_the_referrers_api(distribution: Registry, olareg: Regis
 
 
 def status_and_challenge(registry: Registry, path: str, authorization: str = "") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=10.0)
+    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=60.0)
     try:
         connection.request("GET", path, headers={"Authorization": authorization} if authorization else {})
         answer = connection.getresponse()
@@ -205,7 +206,7 @@ def test_a_registry_can_ask_for_a_token(start_distribution: StartDistribution, t
         request = urllib.request.Request(
             f"{tokens.realm}?service=x&scope={scope}", headers={"Authorization": basic("writer", "secret")}
         )
-        with urllib.request.urlopen(request, timeout=10.0) as answer:
+        with urllib.request.urlopen(request, timeout=60.0) as answer:
             token = json.loads(answer.read())["token"]
         # The token is good, the repository is not there.
         assert status_and_challenge(registry, "/v2/some/app/tags/list", f"Bearer {token}")[0] == 404

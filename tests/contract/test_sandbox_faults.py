@@ -35,6 +35,7 @@ from ocisync.sandbox import (
     Truncate,
 )
 from tests.contract.rawapi import RawApi
+from tests.support.process import free_port
 from tests.support.sandboxes import sandbox_command, sandbox_environment
 from tests.support.waiting import eventually
 
@@ -53,7 +54,7 @@ def ask(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    connection = http.client.HTTPConnection(address, timeout=20)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request(method, path, body=body, headers=dict(headers or {}))
         answer = connection.getresponse()
@@ -76,13 +77,14 @@ def push(registry: Registry, content: bytes = b"0123456789", repository: str = "
 
 @pytest.fixture
 def shelf() -> Iterator[Registry]:
-    with Registry() as registry:
+    # Stopped, a port that the machine gives to anyone could be taken before the next start.
+    with Registry(port=free_port()) as registry:
         yield registry
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with ApiServer() as made:
+    with ApiServer(port=free_port()) as made:
         made.write_kubeconfig(tmp_path / "kubeconfig")
         yield made
 
@@ -149,7 +151,7 @@ def test_a_delayed_request_waits_for_its_release(shelf: Registry) -> None:
     eventually(lambda: held.hits == 1)
     assert replies == []
     held.release()
-    asking.join(timeout=10)
+    asking.join(timeout=60)
     assert replies == [200]
 
 
@@ -340,7 +342,7 @@ def test_both_servers_run_in_one_process(tmp_path: Path) -> None:
         api = RawApi(sandbox.kubeconfig)
         assert api.get("/version").status == 200
         api.close()
-        assert sandbox.apiserver.settle()
+        assert sandbox.apiserver.settle(60)
 
 
 def test_the_program_says_where_it_listens_and_stops_when_asked(tmp_path: Path) -> None:
@@ -354,7 +356,7 @@ def test_the_program_says_where_it_listens_and_stops_when_asked(tmp_path: Path) 
         assert ask(said["registry"], "GET", "/v2/").status == 200
         assert ask(said["apiserver"].removeprefix("http://"), "GET", "/readyz").body == b"ok"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_the_program_has_help() -> None:

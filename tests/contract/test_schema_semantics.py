@@ -62,6 +62,9 @@ def _root(api_version: str) -> str:
 @pytest.fixture
 def server(cluster: Cluster) -> Iterator[DryRun]:
     raw = RawApi(cluster.kubeconfig)
+    # Pods need it, and a new cluster's controllers make it when they come to it.
+    account = "/api/v1/namespaces/default/serviceaccounts/default"
+    eventually(lambda: raw.get(account).status == 200, what="the default namespace is furnished")
     yield DryRun(raw)
     raw.close()
 
@@ -79,7 +82,7 @@ def gadgets(cluster: Cluster, server: DryRun) -> Iterator[JsonObject]:
         return answer.status == 200 and server.apply(gadget).status < 300
 
     try:
-        eventually(served, timeout_s=30, what="the custom kind is served")
+        eventually(served, what="the custom kind is served")
         yield gadget
     finally:
         raw.request("DELETE", path)
@@ -178,8 +181,8 @@ def test_the_shipped_shapes_have_every_field_that_the_server_publishes(cluster: 
             if not path.startswith(("api/", "apis/")):
                 continue
             answer = raw.get(f"/openapi/v3/{path}")
-            if not answer.body:
-                continue  # a group whose server is not there yet
+            if answer.status == 404 or not answer.body:
+                continue  # a custom group that is gone meanwhile; one whose server is not there yet
             for name, schema in answer.ok()["components"]["schemas"].items():
                 known = shipped["definitions"].get(".".join(name.split(".")[-3:]))
                 if known is None or "properties" not in schema:

@@ -207,6 +207,7 @@ def driver(kubeconfig: Path, prefix: str = "engine", *, installed: Path | None =
     names = [f"{prefix}-{secrets.token_hex(4)}" for _ in range(2)]
     agent, path = None, kubeconfig
     try:
+        kube.request("GET", "/version")  # a connection: one that comes late is tried again for a read only
         for name in names:
             body = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).encode()
             response = kube.request("POST", "/api/v1/namespaces", body=body, content_type=JSON)

@@ -38,7 +38,7 @@ class Kwok:
         self.add_nodes(nodes)
         self.process.start()
         self._control_plane.take_along(self.process)
-        self.process.wait_until(lambda: self.ready_nodes() >= nodes, 60.0, f"{nodes} nodes are Ready")
+        self.process.wait_until(lambda: self.ready_nodes() >= nodes, 120.0, f"{nodes} nodes are Ready")
 
     def stop(self) -> None:
         """Ends it; nodes and pods stay as they are."""
