@@ -1,4 +1,7 @@
-"""Every malformed or hostile input gets one clear error: no traceback, no more than 256 MB, no more than 5 s of CPU."""
+"""Every malformed or hostile input gets one clear error: no traceback, no more than 256 MB, no more than 5 s of CPU.
+
+`hostile.runner` tells which seconds are meant.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ def run_all(cases: Sequence[Case], directory: Path) -> dict[str, dict[str, Any]]
 def fault(case: Case, result: dict[str, Any] | None) -> str:
     """What is wrong with how a case ended; nothing if it is as it must be."""
     if result is None:
-        return f"ended the process: more than {runner.CPU_SECONDS} s of CPU, or a crash"
+        return f"ended the process: more than {runner.ENDLESS_SECONDS} s of CPU, or a crash"
     text = str(result["text"])
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
     shown = text[:300].replace("\n", " | ")
