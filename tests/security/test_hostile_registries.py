@@ -63,7 +63,7 @@ def verify(registry: HostileRegistry, directory: Path) -> Ended:
     command = [sys.executable, "-c", PROGRAM, "verify", reference, "--key", str(key)]
     environment = clean_environment(directory, PYTHONPATH=str(CHECKOUT))
     done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     peak = re.search(r"peak=(\d+)", done.stderr)
     assert peak is not None, done.stderr

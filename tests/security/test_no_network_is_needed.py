@@ -32,7 +32,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ]  # fmt: skip
     environment = clean_environment(home, PYTHONPATH=str(CHECKOUT), PYTHONDONTWRITEBYTECODE="1")
     done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=180, check=False
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
