@@ -29,10 +29,9 @@ def test_a_frozen_api_server_is_survived_in_the_middle_of_an_apply(
         control_plane.thaw_apiserver()
     eventually(
         lambda: tenant.cluster.get("deployment", "web", namespace=tenant.namespace)["status"]["availableReplicas"] == 3,
-        timeout_s=120,
         what="the control plane itself works again",
     )
-    tenant.wait_ready(pushed.descriptor.digest, timeout_s=90)
+    tenant.wait_ready(pushed.descriptor.digest)
     path = f"/api/v1/namespaces/{tenant.namespace}/configmaps?labelSelector=applyset.kubernetes.io/part-of"
     found = tenant.cluster.api("GET", path)["items"]
     assert {item["data"]["version"] for item in found} == {"2"}

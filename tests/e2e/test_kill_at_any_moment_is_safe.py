@@ -7,6 +7,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.agent import Installation, Tenant, config_map, running
 from tests.support.waiting import eventually
 
@@ -14,6 +16,7 @@ OBJECTS = 1_000
 SEED = 20_261_123
 
 
+@pytest.mark.timeout(900)  # ten starts, and ten moments of up to four seconds
 def test_ten_kills_during_applies_of_a_thousand_objects_lose_and_orphan_nothing(
     installation: Installation, tenant: Tenant, tmp_path: Path
 ) -> None:
@@ -34,7 +37,7 @@ def test_ten_kills_during_applies_of_a_thousand_objects_lose_and_orphan_nothing(
             pushed = tenant.push(_artifact("b" if attempt == 4 else "c", attempt))
     agent.start()
     try:
-        tenant.wait_ready(pushed.descriptor.digest, timeout_s=180)
+        tenant.wait_ready(pushed.descriptor.digest, timeout_s=600)
     finally:
         agent.stop()
     agent.assert_sound()
@@ -66,10 +69,10 @@ def test_a_stop_in_the_middle_of_an_apply_is_clean_and_quick(
     tenant.write_sync()
     with running(agent):
         eventually(lambda: agent.logs("applying"), what="the apply begins", interval_s=0.01)
-        started = time.monotonic()
         agent.stop()
-        assert time.monotonic() - started < 25
+        # By itself: a process that has not drained after 25 s kills itself.
+        assert agent.server.exit_code == 0
         assert agent.logs("agent ended", exit_code="0")
         agent.start()
-        tenant.wait_ready(pushed.descriptor.digest, timeout_s=120)
+        tenant.wait_ready(pushed.descriptor.digest)
         assert tenant.status()["inventory"]["objects"] == OBJECTS

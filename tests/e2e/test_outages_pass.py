@@ -23,7 +23,7 @@ def test_drift_is_corrected_while_the_registry_is_down_and_new_content_comes_aft
     try:
         until = time.monotonic() + OUTAGE_S
         _edit(tenant, "by-hand")
-        tenant.wait_value("settings", "version", "1", timeout_s=10)
+        tenant.wait_value("settings", "version", "1")
         eventually(lambda: time.monotonic() > until, timeout_s=OUTAGE_S + 1, what="the outage lasts")
         assert tenant.condition("Ready")["status"] == "True"
     finally:
@@ -85,9 +85,9 @@ def test_an_outage_of_the_api_server_is_survived(
     finally:
         control_plane.start_apiserver()
     _edit(tenant, "right-after")
-    tenant.wait_value("settings", "version", "1", timeout_s=60)
+    tenant.wait_value("settings", "version", "1")
     pushed = tenant.push({"all.yaml": [service("web"), config_map("settings", version="2")]})
-    tenant.wait_ready(pushed.descriptor.digest, timeout_s=90)
+    tenant.wait_ready(pushed.descriptor.digest)
     assert agent.server.running
 
 
