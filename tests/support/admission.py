@@ -96,5 +96,5 @@ class AdmissionServer:
             "objectSelector": {"matchLabels": {"fault": label}},
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
-            "timeoutSeconds": 2,
+            "timeoutSeconds": 10,  # less than writes may take; a webhook that nobody answers is refused at once
         }

@@ -53,7 +53,7 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         *,
         content_type: str = "application/json",
-        timeout_s: float = 30.0,
+        timeout_s: float = 60.0,
     ) -> dict[str, Any]:
         """One request as the administrator, without the product's client and without kubectl's start-up.
 
@@ -82,7 +82,7 @@ class Cluster:
         stdin: str | None = None,
         kubeconfig: Path | None = None,
         environment: Mapping[str, str] | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = 180.0,
     ) -> str:
         """Runs kubectl as the administrator (or with another kubeconfig); returns its standard output.
 
@@ -142,11 +142,11 @@ class Cluster:
         finally:
             self.delete_namespace(name)
 
-    def token_for(self, namespace: str, service_account: str, duration: str = "1h") -> str:
-        """A bound token of an existing ServiceAccount, as a TokenRequest gives it to a pod."""
+    def token_for(self, namespace: str, service_account: str, duration: str = "24h") -> str:
+        """A bound token of an existing ServiceAccount, as a TokenRequest gives it to a pod; outlives any test run."""
         return self.kubectl("create", "token", service_account, "-n", namespace, "--duration", duration).strip()
 
-    def kubeconfig_for(self, namespace: str, service_account: str, duration: str = "1h") -> Path:
+    def kubeconfig_for(self, namespace: str, service_account: str, duration: str = "24h") -> Path:
         """A kubeconfig that acts as an existing ServiceAccount, in its namespace."""
         token = self.token_for(namespace, service_account, duration)
         user = {"token": token}

@@ -47,7 +47,7 @@ class Cosign:
         self._signing_config.write_text(SIGNING_CONFIG)
 
     def run(
-        self, *arguments: str, password: str = "", docker_config: Path | None = None, timeout_s: float = 60.0
+        self, *arguments: str, password: str = "", docker_config: Path | None = None, timeout_s: float = 240.0
     ) -> str:
         """Any cosign command; returns its standard output.
 

@@ -247,7 +247,7 @@ class ImageContainer:
         """Runs a command to its end."""
         return subprocess.run(
             self.command(argv, mounts=mounts, environment=environment, user=user),
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
 
     def python(self, code: str, *, user: str = "") -> str:
@@ -281,7 +281,7 @@ class ImageAgent(AgentProcess):
         if not self.server.running:
             return
         os.kill(self._python_pid(), signal.SIGTERM)
-        eventually(lambda: not self.server.running, timeout_s=30.0, what="the agent ends after SIGTERM")
+        eventually(lambda: not self.server.running, what="the agent ends after SIGTERM")
         assert self.server.exit_code == 0, self.server.log_tail()
 
 

@@ -30,7 +30,7 @@ class Tool:
             LD_LIBRARY_PATH=build.library_path(binary),
         )
 
-    def run(self, *arguments: str | Path, timeout_s: float = 60.0) -> str:
+    def run(self, *arguments: str | Path, timeout_s: float = 240.0) -> str:
         """Any command; returns its standard output.
 
         Raises:

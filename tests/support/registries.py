@@ -18,7 +18,7 @@ from typing import ClassVar
 from tests.support import bearer
 from tests.support.process import Server, clean_environment, free_port
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
