@@ -393,13 +393,16 @@ def test_an_apply_that_was_killed_is_completed_by_the_next_one(requests: int, cl
         _write(tmp_path / "first", {f"c{number:02}": "1" for number in range(8)})
         assert cli("apply", str(tmp_path / "first"), *where).exit_code == 0
         _write(tmp_path / "second", {f"c{number:02}": "2" for number in range(3, 12)})
-        sandbox.apiserver.faults.add(".", action=Delay(0.01))
+        sandbox.apiserver.faults.add(".", count=requests, action=Delay(0))
+        held = sandbox.apiserver.faults.add(".", count=None, action=Delay(240))
         sandbox.apiserver.requests.clear()
         running = processes.start(["apply", str(tmp_path / "second"), *where], tmp_path / "run")
-        eventually(lambda: len(sandbox.apiserver.requests.entries()) >= requests, what="it is at work", interval_s=0.01)
+        eventually(lambda: held.hits, what="it is at work", timeout_s=60)
         running.kill()
         assert running.wait().exit_code == -9
         sandbox.apiserver.faults.clear()
+        server = sandbox.apiserver._server
+        eventually(lambda: not server._connections, what="what it had asked for is done, although nobody listens")
         # Before it is completed, something else is wanted: what the killed run made must not be left behind.
         _write(tmp_path / "third", {f"c{number:02}": "3" for number in range(3, 10)})
         ran = cli("apply", str(tmp_path / "third"), *where, "--max-prune", "100%", "-o", "json")

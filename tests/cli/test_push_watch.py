@@ -23,6 +23,7 @@ from tests.support.registries import Registry
 from tests.support.sandboxes import CHECKOUT
 from tests.support.waiting import eventually
 
+LONG_S = 120.0
 OBJECT = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: shop}\n"
 
 
@@ -43,17 +44,24 @@ class Watching:
             )
 
     def cycles(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.read_text().splitlines()]
+        whole = self.out.read_text().rpartition("\n")[0]  # a line may be seen while it is written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def wait(self, count: int) -> dict[str, Any]:
         """The cycle with this number, from 1."""
-        eventually(lambda: len(self.cycles()) >= count or self.process.poll() is not None, what=f"cycle {count}")
+        is_there = lambda: len(self.cycles()) >= count or self.process.poll() is not None  # noqa: E731
+        eventually(is_there, what=f"cycle {count}", timeout_s=LONG_S)
         assert self.process.poll() is None, self.err.read_text()
         return self.cycles()[count - 1]
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(how)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=LONG_S)
+
+    def save(self, path: Path, text: str) -> None:
+        """A save that is one change: what is written in place has been empty for a moment."""
+        (self.home / "saved").write_text(text)
+        (self.home / "saved").replace(path)
 
 
 @pytest.fixture
@@ -78,7 +86,7 @@ def test_each_save_is_pushed_and_signed_with_the_development_key(
 ) -> None:
     clean = watching.wait(1)
     assert clean["revision"] == f"main@sha1:{repo.git('rev-parse', 'HEAD')}"
-    repo.write({"deploy/app.yaml": OBJECT % "saved"})
+    watching.save(repo.path / "deploy/app.yaml", OBJECT % "saved")
     dirty = watching.wait(2)
     assert dirty["revision"] == clean["revision"] + "-dirty"
     assert dirty["digest"] != clean["digest"]
@@ -90,8 +98,10 @@ def test_each_save_is_pushed_and_signed_with_the_development_key(
 
 
 def test_a_burst_of_fifty_saves_is_one_push_or_two(watching: Watching, repo: GitRepo, target: str) -> None:
+    watching.process.send_signal(signal.SIGSTOP)  # however long the saves take here, there they are a burst
     repo.write({f"deploy/{number}.yaml": OBJECT % f"n{number}" for number in range(50)})
-    eventually(lambda: _objects(watching) == 51, what="all saves are pushed")
+    watching.process.send_signal(signal.SIGCONT)
+    eventually(lambda: _objects(watching) == 51, what="all saves are pushed", timeout_s=LONG_S)
     assert len(watching.cycles()) in {2, 3}, watching.out.read_text()
 
 
@@ -107,11 +117,11 @@ def _objects(watching: Watching) -> int:
 
 
 def test_findings_are_shown_and_the_next_save_is_the_next_try(watching: Watching, repo: GitRepo) -> None:
-    repo.write({"deploy/app.yaml": "a: {"})
+    watching.save(repo.path / "deploy/app.yaml", "a: {")
     broken = watching.wait(2)
     assert broken["findings"][0].startswith("app.yaml:")
     assert "error: app.yaml:" in watching.err.read_text()
-    repo.write({"deploy/app.yaml": OBJECT % "mended"})
+    watching.save(repo.path / "deploy/app.yaml", OBJECT % "mended")
     assert watching.wait(3)["digest"].startswith("sha256:")
 
 
@@ -119,7 +129,8 @@ def test_a_directory_that_is_deleted_is_waited_for(watching: Watching, repo: Git
     shutil.rmtree(repo.path / "deploy")
     assert "error" in watching.wait(2)
     repo.write({"deploy/back.yaml": OBJECT % "back"})
-    eventually(lambda: "digest" in watching.cycles()[-1] and len(watching.cycles()) > 2, what="it is pushed again")
+    is_back = lambda: "digest" in watching.cycles()[-1] and len(watching.cycles()) > 2  # noqa: E731
+    eventually(is_back, what="it is pushed again", timeout_s=LONG_S)
 
 
 def test_a_loop_of_links_is_a_finding_and_no_end(watching: Watching, repo: GitRepo) -> None:
@@ -147,14 +158,14 @@ def test_an_outage_of_the_registry_ends_nothing_and_needs_no_save(
     own.start()
     home = tmp_path / "home"
     home.mkdir()
-    watching = Watching(home, str(repo.path / "deploy"), f"{own.host}/watch/outage:dev", "--timeout", "2")
+    watching = Watching(home, str(repo.path / "deploy"), f"{own.host}/watch/outage:dev", "--timeout", "20")
     try:
         watching.wait(1)
         own.stop()
-        repo.write({"deploy/app.yaml": OBJECT % "during"})
+        watching.save(repo.path / "deploy/app.yaml", OBJECT % "during")
         assert "error" in watching.wait(2)
         own.start()
-        eventually(lambda: "digest" in watching.cycles()[-1], what="pushed after the outage", timeout_s=60)
+        eventually(lambda: "digest" in watching.cycles()[-1], what="pushed after the outage", timeout_s=LONG_S)
     finally:
         watching.stop()
         own.stop()
