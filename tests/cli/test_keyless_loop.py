@@ -19,6 +19,7 @@ from tests.servers import build
 from tests.support import oidc
 from tests.support.cosign import Cosign, CosignError
 from tests.support.gitrepo import GitRepo
+from tests.support.httpservers import LoopbackServer
 from tests.support.privatesigstore import PrivateSigstore
 from tests.support.process import free_port
 from tests.support.registries import Registry
@@ -282,7 +283,7 @@ def github(private_sigstore: PrivateSigstore, monkeypatch: pytest.MonkeyPatch) -
             self.end_headers()
             self.wfile.write(body)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    server = LoopbackServer(("127.0.0.1", 0), Endpoint)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     monkeypatch.setenv("GITHUB_ACTIONS", "true")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from ocisync.model.descriptor import OCI_INDEX, Descriptor
 from ocisync.model.tree import TreeFile
 from ocisync.oci.client import open_store
 from tests.support.gitrepo import GitRepo
+from tests.support.httpservers import LoopbackServer
 from tests.support.images import index, push_image, quick
 from tests.support.ocitools import Imgpkg
 from tests.support.registries import Registry
@@ -159,7 +160,7 @@ class _Curious(BaseHTTPRequestHandler):
 def test_the_login_of_the_target_is_for_no_registry_of_an_image(
     sandbox_registry: Registry, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Curious)
+    server = LoopbackServer(("127.0.0.1", 0), _Curious)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

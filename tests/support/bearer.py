@@ -14,7 +14,7 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tests.support import pki
+from tests.support.httpservers import LoopbackServer
 
 SERVICE = "ocisync-test-registry"
 ISSUER = "ocisync-test-tokens"
@@ -59,7 +60,7 @@ class TokenServer:
     issued: list[str] = field(default_factory=list)
     _key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = field(init=False)
     _certificate: x509.Certificate = field(init=False)
-    _server: ThreadingHTTPServer = field(init=False)
+    _server: LoopbackServer = field(init=False)
 
     def __post_init__(self) -> None:
         pair = pki.Authority("ocisync-test-tokens").client("token-signer", algorithm=self.algorithm)
@@ -69,7 +70,7 @@ class TokenServer:
         self._certificate = x509.load_pem_x509_certificate(pair.certificate)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.certificate_path.write_bytes(pair.certificate)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = LoopbackServer(("127.0.0.1", 0), _handler(self))
 
     @property
     def certificate_path(self) -> Path:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from ocisync.model.descriptor import (
@@ -33,6 +33,7 @@ from ocisync.pack.artifact import BuiltArtifact
 from ocisync.signing import bundle, legacy
 from ocisync.signing.keys import Signer
 from tests.support.artifacts import artifact
+from tests.support.httpservers import LoopbackServer
 from tests.support.trust import signer
 
 REPOSITORY = "shop/config"
@@ -63,8 +64,7 @@ class HostileRegistry:
         self.before: Callable[[str], None] = lambda _path: None  # called before an answer
         self.content: dict[str, Answer] = {}
         self._over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = LoopbackServer(("127.0.0.1", 0), _handler(self))
         built = self.artifact
         manifest = Answer(built.manifest, OCI_MANIFEST)
         self.content |= {

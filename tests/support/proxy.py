@@ -10,9 +10,11 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 from urllib.parse import urlsplit
+
+from tests.support.httpservers import LoopbackServer
 
 
 @dataclass(slots=True)
@@ -23,11 +25,10 @@ class Proxy:
     login: str = ""  # USER:PASSWORD
     refuse: int = 0  # answer every request with this status
     seen: list[str] = field(default_factory=list)  # "CONNECT host:port" and "GET http://…"
-    _server: ThreadingHTTPServer = field(init=False)
+    _server: LoopbackServer = field(init=False)
 
     def __enter__(self) -> Proxy:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
-        self._server.daemon_threads = True
+        self._server = LoopbackServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
