@@ -205,12 +205,17 @@ class Previewer:
         if live is not None and entry is not None and self._is_settled(one, entry, live):
             return Change(one.id, Verb.UNCHANGED, one.place, live=applied_of(live))
         door = Rehearsal(self._cluster)
-        applier = Applier(door, self._discovery, self._target, force=self._force, sleep=_at_once)
+        applier = Applier(door, self._discovery, self._target, force=self._force, sleep=self._breath)
         result = applier.apply_one(one, known=known, uid=entry.uid if entry else "")
         if result.failure is not None and result.failure.reason == "Unreachable":
             raise Unavailable(f"{one.id}: {result.failure.message}", retry_after_s=result.failure.retry_after_s)
         before = door.read if door.read is not None else live
         return self._change(one, result, before, door.answer, context)
+
+    def _breath(self, seconds: float) -> bool:
+        """Let others finish what they write; nothing else is waited for: what a dry run did never comes to pass."""
+        self._stop.wait(seconds)
+        return True
 
     def _is_settled(self, one: Desired, entry: Entry, live: JsonObject) -> bool:
         if one.options.apply is not ApplyMode.OVERRIDE or str((live.get("metadata") or {}).get("uid")) != entry.uid:
@@ -320,11 +325,6 @@ def _decoded(response: Response) -> JsonObject:
     if not isinstance(found, dict):
         raise ClusterRefused("the API server's answer is no JSON object")
     return found
-
-
-def _at_once(_: float) -> bool:
-    """Never wait: nothing that a dry run did will come to pass."""
-    return True
 
 
 def _verb_of(failure: ApiFailure) -> Verb:
