@@ -40,6 +40,7 @@ def scene(control_plane: ControlPlane, distribution: Registry, tmp_path_factory:
     return Scene(control_plane, Installation(control_plane, directory), distribution.host, directory)
 
 
+@pytest.mark.timeout(1500)  # each wait has its own limit
 @pytest.mark.parametrize("seed", HEAVY if os.environ.get("OCISYNC_HEAVY") == "1" else SAMPLE)
 def test_after_any_accidents_the_cluster_is_the_last_revision_and_nothing_else_was_touched(
     scene: Scene, seed: int
