@@ -12,6 +12,7 @@ import pytest
 from ocisync.pack.artifact import BuiltArtifact
 from tests.support.agent import AgentProcess, Tenant, apply, config_map, place
 from tests.support.minisigstore import GITHUB, MiniSigstore, Wish
+from tests.support.waiting import eventually
 
 SIGSTORE = MiniSigstore()
 LIMIT_MIB = 100  # the agent's budget, with the library that verifies keyless signatures loaded; 75 is usual
@@ -66,6 +67,26 @@ def keyless(tenant: Tenant) -> Iterator[KeylessTenant]:
     yield made
 
 
+# A test with an agent of its own goes first: the shared one, once it runs, would do the work, too.
+
+
+def test_after_a_restart_the_kept_evidence_is_verified_again_from_its_bytes(
+    agent: AgentProcess, keyless: KeylessTenant
+) -> None:
+    tenant = keyless.tenant
+    keyless.write_root("Secret", SIGSTORE.root_bytes())
+    good = keyless.push("1")
+    tenant.write_sync()
+    tenant.wait_ready(good.descriptor.digest)
+    agent.kill()
+    keyless.write_root("Secret", SIGSTORE.root_bytes(tlogs=RETIRED))
+    agent.start()
+    refused = tenant.wait_condition("Verified", "False", "BadSignature")
+    assert "no transparency log of the trusted root was valid" in refused["message"]
+    keyless.write_root("Secret", SIGSTORE.root_bytes())
+    tenant.wait_ready(good.descriptor.digest)
+
+
 def test_a_workflows_artifact_runs_and_a_root_that_changes_is_judged_by_at_once(
     shared_agent: AgentProcess, keyless: KeylessTenant
 ) -> None:
@@ -88,7 +109,7 @@ def test_a_workflows_artifact_runs_and_a_root_that_changes_is_judged_by_at_once(
     second = keyless.push("2")
     tenant.wait_ready(second.descriptor.digest)
     shared_agent.assert_sound()
-    assert shared_agent.rss_mib() < LIMIT_MIB
+    eventually(lambda: shared_agent.rss_mib() < LIMIT_MIB, what=f"the agent is below {LIMIT_MIB} MiB")
 
 
 def test_another_identity_and_another_sigstore_change_nothing(
@@ -116,20 +137,3 @@ def test_another_identity_and_another_sigstore_change_nothing(
     last = keyless.push("2")
     tenant.wait_ready(last.descriptor.digest)
     shared_agent.assert_sound()
-
-
-def test_after_a_restart_the_kept_evidence_is_verified_again_from_its_bytes(
-    agent: AgentProcess, keyless: KeylessTenant
-) -> None:
-    tenant = keyless.tenant
-    keyless.write_root("Secret", SIGSTORE.root_bytes())
-    good = keyless.push("1")
-    tenant.write_sync()
-    tenant.wait_ready(good.descriptor.digest)
-    agent.kill()
-    keyless.write_root("Secret", SIGSTORE.root_bytes(tlogs=RETIRED))
-    agent.start()
-    refused = tenant.wait_condition("Verified", "False", "BadSignature")
-    assert "no transparency log of the trusted root was valid" in refused["message"]
-    keyless.write_root("Secret", SIGSTORE.root_bytes())
-    tenant.wait_ready(good.descriptor.digest)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ocisync.install import bundle
-from ocisync.install.rbac import Access
+from ocisync.install.rbac import AGENT_NAME, Access
 from ocisync.install.workload import Workload
-from tests.support.agent import AgentProcess, Installation, Tenant, apply, config_map, running
+from tests.support.agent import AgentProcess, Installation, Tenant, apply, config_map, may, running
 from tests.support.waiting import eventually
 
 
@@ -25,11 +26,15 @@ def _roles(installation: Installation, access: Access) -> None:
 def blind_agent(installation: Installation, tmp_path: Path) -> Iterator[AgentProcess]:
     """An agent whose role has no right to read Secrets outside its own namespace."""
     _roles(installation, Access(read_secrets=False))
+    account = f"system:serviceaccount:{installation.namespace}:{AGENT_NAME}"
+    watches_secrets = partial(may, installation.cluster, account, "watch", "secrets")
+    eventually(lambda: not watches_secrets(), what="the API server knows of the lesser rights")
     try:
         with running(installation.agent(tmp_path / "agent")) as started:
             yield started
     finally:
         _roles(installation, Access())
+        eventually(watches_secrets, what="the API server knows of the rights")
 
 
 def test_without_the_right_to_watch_secrets_all_is_applied_pruned_and_the_blindness_is_said(

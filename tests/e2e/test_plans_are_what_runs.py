@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Cli, Ran, cli
 from tests.support.agent import AgentProcess, Tenant, config_map
 from tests.support.controlplane import ControlPlane
+from tests.support.waiting import eventually
 
 __all__ = ["cli"]
 
@@ -92,6 +93,7 @@ def test_what_the_service_account_may_not_do_is_refused_in_its_plan_only(
     shared_agent: AgentProcess, tenant: Tenant, planner: Planner
 ) -> None:
     tenant.prepare(rules=[{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}])
+    eventually(lambda: not tenant.may("create", "secrets"), what="the API server knows of the lesser rights")
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {}}
     tenant.push({"all.yaml": [config_map("a", a="1"), secret]})
     tenant.write_sync(suspend=True)

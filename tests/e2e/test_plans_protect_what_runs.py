@@ -40,7 +40,7 @@ def test_a_mass_deletion_waits_for_approval(shared_agent: AgentProcess, tenant: 
     tenant.cluster.kubectl("delete", "configmap", "c05", "-n", tenant.namespace)
     eventually(lambda: len(_names(tenant)) == 20, what="the held artifact's predecessor is still enforced")
     # It has a new uid, and an approval is for exactly the objects that a person saw.
-    eventually(lambda: tenant.status()["planHash"] != first_plan, what="the plan is made anew")
+    eventually(lambda: first_plan != _plan(tenant) == _plan(tenant), what="the plan is made anew, with what is back")
     said = _ocisync(tenant, "approve", tenant.name, "-n", tenant.namespace, "--yes")
     assert "c19: would be deleted" in said
     tenant.wait_ready(after.descriptor.digest)
@@ -74,6 +74,13 @@ def test_a_suspended_sync_is_left_alone_and_resumed(shared_agent: AgentProcess, 
     assert "signed by release-key" in _ocisync(tenant, "status", tenant.name, "-n", tenant.namespace)
 
 
+def _plan(tenant: Tenant) -> str:
+    """The hash of a plan that is made now."""
+    tenant.ask()
+    found: str = tenant.status()["planHash"]
+    return found
+
+
 def _names(tenant: Tenant) -> set[str]:
     items = tenant.cluster.get("configmaps", namespace=tenant.namespace)["items"]
     return {item["metadata"]["name"] for item in items} - {"kube-root-ca.crt"}
@@ -81,6 +88,6 @@ def _names(tenant: Tenant) -> set[str]:
 
 def _ocisync(tenant: Tenant, *arguments: str) -> str:
     command = [sys.executable, "-m", "ocisync", *arguments, "--kubeconfig", str(tenant.cluster.kubeconfig)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

@@ -30,11 +30,14 @@ def test_a_signature_that_ages_is_noticed_at_that_moment_and_a_refreshed_one_is_
     tenant.write_policy(rollback={"maxAge": "1h"})
     built = tenant.build({"settings.yaml": config_map("settings", version="1")})
     tenant.registry.push(built)
-    signed = int((datetime.now(UTC) - timedelta(minutes=60) + timedelta(seconds=12)).timestamp())
+    signed = int((datetime.now(UTC) - timedelta(minutes=30)).timestamp())
     tenant.registry.sign(built.descriptor, tenant.key, tenant.claims(signed=str(signed)))
     tenant.registry.push(built, tenant.tag)
     tenant.write_sync(source={"repository": tenant.registry.repository, "tag": tenant.tag, "interval": "1h"})
     tenant.wait_ready(built.descriptor.digest)
+    tenant.wait_condition("Fresh", "True")
+    age_s = int(datetime.now(UTC).timestamp()) - signed
+    tenant.write_policy(rollback={"maxAge": f"{age_s + 12}s"})
     tenant.wait_condition("Fresh", "False", "TooOld")  # in seconds, not at the next poll, nor after ten minutes
     tenant.edit("settings", version="by-hand")
     tenant.wait_value("settings", "version", "1")

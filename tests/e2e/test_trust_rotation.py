@@ -82,8 +82,12 @@ def test_a_revoked_key_stops_what_is_new_at_once_and_not_the_corrections(
     tenant.ask()
     tenant.wait_ready(second.descriptor.digest)
     tenant.wait_value("settings", "version", "2")
-    told = eventually(lambda: tenant.events(reason="UnknownSigner", kind="ArtifactSync"), what="the refusals are told")
-    text = next(event["message"] for event in told if second.descriptor.digest in event["message"])
+
+    def refusals() -> list[str]:
+        told = tenant.events(reason="UnknownSigner", kind="ArtifactSync")
+        return [event["message"] for event in told if second.descriptor.digest in event["message"]]
+
+    text = eventually(refusals, what="the refusal is told")[0]
     assert text.startswith(f"{second.descriptor.digest} is refused (rule signer): ")
     assert tenant.key.public.fingerprint in text and "sign it with the key of new: cosign sign" in text
     line = next(

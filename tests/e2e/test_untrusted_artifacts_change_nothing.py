@@ -15,6 +15,7 @@ from ocisync.model.digest import sha256_digest
 from ocisync.pack.artifact import BuiltArtifact
 from tests.support.agent import AgentProcess, Tenant, config_map
 from tests.support.trust import signer
+from tests.support.waiting import eventually
 
 Attack = Callable[[Tenant], None]
 
@@ -134,7 +135,14 @@ def test_a_changed_layer_byte_is_refused(shared_agent: AgentProcess, tenant: Ten
 
 def test_without_a_policy_the_registry_is_never_asked(shared_agent: AgentProcess, tenant: Tenant) -> None:
     tenant.push(GOOD)
+
+    def heard(action: str) -> bool:
+        return bool(shared_agent.logs("trust changed", what="policy", name=tenant.policy_name, action=action))
+
+    # Policies and syncs are watched apart.
+    eventually(lambda: heard("added"), what="the agent knows of the policy")
     tenant.cluster.kubectl("delete", "trustpolicy", tenant.policy_name)
+    eventually(lambda: heard("removed"), what="the agent knows that it is gone")
     tenant.write_sync()
     tenant.wait_condition("Verified", "False", "NoPolicy")
     path = tenant.registry.repository.partition("/")[2]
