@@ -153,6 +153,9 @@ def run(args: Sequence[str], **extra: Any) -> int:
             sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        output.tell(error.format_message())
+        return int(ExitCode.USAGE)
     except click.ClickException as error:
         _render_usage(error)
         return int(ExitCode.USAGE)

@@ -50,6 +50,14 @@ def test_each_command_shows_examples_that_name_it(words: tuple[str, ...], cli: C
     assert f"ocisync {words[0]}" in text.partition("Examples:")[2]
 
 
+@pytest.mark.parametrize("words", [(), *((name,) for name in SUBCOMMANDS)], ids=" ".join)
+def test_a_command_that_needs_another_one_is_answered_with_its_help(words: tuple[str, ...], cli: Cli) -> None:
+    ran = cli(*words)
+    assert ran.exit_code == 2
+    assert ran.out == ""
+    assert ran.err == cli(*words, "--help").out
+
+
 def test_no_command_is_left_out_of_the_list() -> None:
     context = click.Context(root)
     for name in COMMANDS:
