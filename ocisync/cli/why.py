@@ -175,7 +175,12 @@ class _Reading:
         kind, name = split_name(what)
         resource = find_kind(kind, self._discovery.all_preferred())
         place = namespace or self._syncs.default_namespace
-        return self._syncs.get(resource.path(place, name), f"{resource.kind} {name}")
+        try:
+            return self._syncs.get(resource.path(place, name), f"{resource.kind} {name}")
+        except NotFound as error:
+            where = f" in namespace {place}" if resource.namespaced else ""
+            hint = f"kubectl get {resource.plural}{' -A' if where else ''}"
+            raise NotFound(f"there is no {resource.kind} {name}{where}", hint=hint) from error
 
     def owner(self, live: JsonObject) -> Owner | None:
         """The sync that owns the object, or the set of `ocisync apply`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ocisync.cluster.client import APPLY_PATCH, Cluster
 from ocisync.cluster.discovery import Discovery
 from ocisync.cluster.outcome import classify
-from ocisync.model.errors import ClusterRefused, Unavailable
+from ocisync.model.errors import ClusterRefused, NotFound, Unavailable
 from ocisync.model.resource import JsonObject, gvk_of, id_of
 
 INSTALL_MANAGER = "ocisync-install"
@@ -26,7 +26,8 @@ def apply_in_order(
     """Server-side apply each object, in order; yield it with `created`, `configured` or `unchanged`.
 
     Raises:
-        ClusterRefused: the API server refused one; those before it are applied.
+        NotFound: the namespace of one does not exist; those before it are applied.
+        ClusterRefused: the API server refused one; the same.
         Unavailable: a CRD did not become established within 10 s.
     """
     discovery = Discovery(cluster)
@@ -41,9 +42,15 @@ def apply_in_order(
             body=json.dumps(item).encode(),
             content_type=APPLY_PATCH,
         )
+        if answer.status == 404 and identity.namespace:
+            raise NotFound(
+                f"{identity}: there is no namespace {identity.namespace}",
+                hint=f"kubectl create namespace {identity.namespace}, then the same command again",
+            )
         if answer.status >= 300:
             failure = classify(answer, gvk)
-            raise ClusterRefused(f"{identity}: {failure.message}", hint="ocisync install needs cluster-admin rights")
+            hint = "ocisync install needs cluster-admin rights" if answer.status in {401, 403} else ""
+            raise ClusterRefused(f"{identity}: {failure.message}", hint=hint)
         if identity.kind == _CRD:
             _wait_established(cluster, path, identity.name, pause)
         yield item, _change(before.status, before.body, answer.body)

@@ -501,7 +501,8 @@ class ApiServer:
         if not raw and optional:
             return {}
         if "protobuf" in request.header("content-type"):
-            raise ApiError("UnsupportedMediaType", "the sandbox reads JSON only, not protobuf")
+            text = "the sandbox reads JSON, not protobuf: add --dry-run=client -o json | kubectl create -f -"
+            raise ApiError("UnsupportedMediaType", text)
         try:
             return json.loads(raw)
         except ValueError as err:

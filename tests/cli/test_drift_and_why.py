@@ -285,6 +285,14 @@ def test_secrets_are_masked_in_every_form(cli: Cli, applied: Shop) -> None:
             assert "correct-horse" not in ran.out and "Y29ycmVjdC1ob3JzZQ" not in ran.out
 
 
+def test_an_object_that_is_not_there_is_named_with_the_namespace_that_was_searched(cli: Cli, shop: Shop) -> None:
+    for what, where in (("deploy/nowhere", f" in namespace {shop.namespace}"), ("node/nowhere", "")):
+        ran = cli("why", what, *shop.flags)
+        assert ran.exit_code == 5
+        assert ran.errors[0].endswith(f" nowhere{where}")
+        assert "kubectl get" in ran.err
+
+
 def test_with_a_key_the_artifact_is_judged_here(cli: Cli, applied: Shop) -> None:
     asked = ("why", "deploy/web", ".spec.replicas", "--artifact", "oci-layout:out", *applied.flags)
     judged = cli(*asked, "--key", "k.pub", "-o", "json")
