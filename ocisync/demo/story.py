@@ -111,7 +111,7 @@ def _apply(stage: Stage, item: JsonObject) -> None:
     group = item["apiVersion"].rpartition("/")[0]
     metadata = item["metadata"]
     kind = str(item["kind"])
-    stage.eventually(f"the kind {kind}", lambda: stage.discovery.find(group, kind) is not None, seconds=10)
+    stage.eventually(f"the kind {kind}", lambda: stage.discovery.find(group, kind) is not None)
     path = stage.path(group, kind, str(metadata.get("namespace", "")), str(metadata["name"]))
     stage.send("PATCH", path, item, content_type=_APPLY, manager="operator")
 
@@ -191,8 +191,8 @@ def drift(stage: Stage) -> Told:
     seen = len(stage.events("DriftCorrected"))
     path = stage.path("apps", "Deployment", _SHOP, "cart")
     stage.send("PATCH", f"{path}/scale", {"spec": {"replicas": 10}}, content_type=_MERGE)
-    told.seconds = stage.eventually("the cart back at its replicas", lambda: _replicas(stage) == wanted, seconds=30)
-    stage.eventually("an Event about the drift", lambda: len(stage.events("DriftCorrected")) > seen, seconds=30)
+    told.seconds = stage.eventually("the cart back at its replicas", lambda: _replicas(stage) == wanted)
+    stage.eventually("an Event about the drift", lambda: len(stage.events("DriftCorrected")) > seen)
     told.lines.append(f"back to {wanted} replicas. The alert:")
     told.lines.append("  " + str(stage.events("DriftCorrected")[-1]["message"]))
     told.lines += ["and ocisync why:", *(f"  {line}" for line in _why(stage, told))]
@@ -211,7 +211,7 @@ def _why(stage: Stage, told: Told) -> list[str]:
         answers.append([line.strip() for line in ran.stdout.splitlines()])
         return any("by kubectl (scale)" in line for line in answers[-1])
 
-    stage.eventually("the record of the drift", recorded, seconds=30)
+    stage.eventually("the record of the drift", recorded)
     return [line for line in answers[-1] if "from Git" in line or line.startswith(("revision", "signed by"))]
 
 
@@ -223,7 +223,7 @@ def _replicas(stage: Stage) -> int:
 def deleted_pod(stage: Stage) -> Told:
     """Delete a Pod: that is Kubernetes' business, and the agent knows it."""
     count = _replicas(stage)
-    stage.eventually("as many Pods as replicas", lambda: len(_pods(stage)) == count, seconds=30)
+    stage.eventually("as many Pods as replicas", lambda: len(_pods(stage)) == count)
     name = _pods(stage)[0]
     told = Told(commands=[f"kubectl -n {_SHOP} delete pod {name}"], what="from delete to replaced by its ReplicaSet")
     before = stage.agent_writes()
@@ -233,7 +233,7 @@ def deleted_pod(stage: Stage) -> Told:
         now = _pods(stage)
         return name not in now and len(now) == count
 
-    told.seconds = stage.eventually("a new Pod", replaced, seconds=30)
+    told.seconds = stage.eventually("a new Pod", replaced)
     if stage.agent_writes() != before:
         raise DemoFailed("the agent wrote something although only a Pod was deleted")
     told.lines.append(

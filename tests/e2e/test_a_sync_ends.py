@@ -11,7 +11,7 @@ def test_deletion_prunes_by_default(shared_agent: AgentProcess, tenant: Tenant) 
     tenant.write_sync()
     tenant.wait_ready()
     tenant.cluster.apply('{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"foreign"}}', "-n", tenant.namespace)
-    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=30s")
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=120s")
     assert _left(tenant) == {"foreign"}
     assert _bookkeeping(tenant) == ["watermark"]
 
@@ -20,7 +20,7 @@ def test_deletion_orphans_if_told_so(shared_agent: AgentProcess, tenant: Tenant)
     tenant.push({"all.yaml": [config_map("settings", a="1"), service("web")]})
     tenant.write_sync(deletionPolicy="Orphan")
     tenant.wait_ready()
-    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=30s")
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=120s")
     assert _left(tenant) == {"settings", "web"}
 
 
@@ -29,7 +29,8 @@ def test_a_deleted_account_lets_the_sync_go_and_names_the_orphans(shared_agent: 
     tenant.write_sync()
     tenant.wait_ready()
     tenant.cluster.kubectl("delete", "serviceaccount,rolebinding", tenant.account, "-n", tenant.namespace)
-    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=60s")
+    eventually(lambda: not tenant.may("delete", "configmaps"), what="the API server knows that nobody has its rights")
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=120s")
     assert _left(tenant) == {"settings"}
     told = eventually(lambda: tenant.events(reason="Deleted"), what="an Event names the orphans")
     assert "left behind" in told[0]["message"] and "ConfigMap" in told[0]["message"]

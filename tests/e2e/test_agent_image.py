@@ -159,7 +159,7 @@ def test_only_the_mounts_of_the_deployment_can_be_written(
 
 
 def test_the_agent_in_the_image_syncs_heals_and_ends(image_agent: ImageAgent, tenant: Tenant) -> None:
-    eventually(lambda: _status(image_agent.address, "/readyz") == 200, timeout_s=60, what="/readyz is 200")
+    eventually(lambda: _status(image_agent.address, "/readyz") == 200, what="/readyz is 200")
     assert _status(image_agent.address, "/healthz") == 200
     pushed = tenant.push(
         {"web.yaml": [deployment("web", replicas=2), service("web")], "settings.yaml": config_map("settings", a="1")}
@@ -196,7 +196,7 @@ def _volumes(pod: dict[str, Any], directory: Path) -> list[Mount]:
 
 
 def _status(address: str, path: str) -> int:
-    connection = http.client.HTTPConnection(address, timeout=2.0)
+    connection = http.client.HTTPConnection(address, timeout=60.0)
     try:
         connection.request("GET", path)
         return connection.getresponse().status

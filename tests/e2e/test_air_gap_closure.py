@@ -32,7 +32,7 @@ HEAVY = os.environ.get("OCISYNC_HEAVY") == "1"
 ARTIFACTS, IMAGES = (100, 30) if HEAVY else (4, 2)
 DIRECTIONS = [("distribution", "olareg"), ("olareg", "distribution")]
 CHECKOUT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(3600 if HEAVY else 300)
+pytestmark = pytest.mark.timeout(3600 if HEAVY else 900)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def inside(near: Near, file: Path, directory: Path, *, agent: bool) -> dict[str,
         "cosign": str(requirements.require("cosign")),
         "kwok": str(requirements.require("kwok")) if agent else "",
         "agent": agent,
-        "patience": 300.0 if HEAVY else 60.0,
+        "patience": 300.0,
         "sender": near.releases.key("sender.pub"),
         "key": near.releases.key("release.pub"),
         "signing key": near.releases.key("release.key"),
@@ -155,7 +155,7 @@ def inside(near: Near, file: Path, directory: Path, *, agent: bool) -> dict[str,
     environment = clean_environment(home, PYTHONPATH=str(CHECKOUT), PYTHONDONTWRITEBYTECODE="1", **given)
     done = subprocess.run(
         [str(unshare), *namespace, sys.executable, "-m", "tests.support.airgapinside", str(path)],
-        cwd=directory, env=environment, capture_output=True, text=True, timeout=1800 if HEAVY else 180, check=False,
+        cwd=directory, env=environment, capture_output=True, text=True, timeout=1800 if HEAVY else 800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

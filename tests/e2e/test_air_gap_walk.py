@@ -56,7 +56,7 @@ def test_the_walk_ends_with_both_releases_on_the_far_side(tmp_path: Path) -> Non
     with log.open("wb") as out:  # a pipe would stay open as long as anything that the script started
         done = subprocess.run(
             [str(unshare), *namespace, sys.executable, "-c", INSIDE, "/bin/bash", str(SCRIPT)],
-            cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=280, check=False,
+            cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=800, check=False,
         )  # fmt: skip
     said = log.read_text()
     assert done.returncode == 0, said[-6000:]

@@ -74,7 +74,7 @@ def test_a_suspended_sync_says_who_did_it_and_why(shared_agent: AgentProcess, te
     tenant.edit("app", a="by hand")
     assert ocisync(tenant, "resume", tenant.name).returncode == 0
     tenant.wait_value("app", "a", "1")
-    assert ocisync(tenant, "wait", tenant.name, "--timeout", "60s").returncode == 0
+    assert ocisync(tenant, "wait", tenant.name, "--timeout", "120s").returncode == 0
 
 
 def test_ci_waits_for_its_digest_by_one_list_and_one_watch(
@@ -86,11 +86,11 @@ def test_ci_waits_for_its_digest_by_one_list_and_one_watch(
     mark = control_plane.audit.mark()
     second = tenant.build({"all.yaml": config_map("app", a="2")})
     waiting = subprocess.Popen(
-        _command(tenant, "wait", tenant.name, "--digest", second.descriptor.digest, "--timeout", "60s"),
+        _command(tenant, "wait", tenant.name, "--digest", second.descriptor.digest, "--timeout", "120s"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     tenant.push(second)
-    _, said = waiting.communicate(timeout=60)
+    _, said = waiting.communicate(timeout=180)
     assert waiting.returncode == 0, said
     assert tenant.status()["applied"]["digest"] == second.descriptor.digest
     asked = [

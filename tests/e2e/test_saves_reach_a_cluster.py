@@ -42,13 +42,13 @@ def test_a_save_is_in_the_cluster_without_waiting_for_a_poll(
     try:
         for value in ("1", "2"):
             (directory / "a.yaml").write_text(yaml.safe_dump(config_map("a", k=value)))
-            tenant.wait_value("a", "k", value, timeout_s=60)
+            tenant.wait_value("a", "k", value)
         ready = f"{tenant.namespace}/{tenant.name}  Ready=True"
-        eventually(lambda: ready in out.read_text(), what="the outcome is told", timeout_s=60)
+        eventually(lambda: ready in out.read_text(), what="the outcome is told")
     finally:
         watching.send_signal(signal.SIGINT)
         try:
-            code = watching.wait(timeout=30)
+            code = watching.wait(timeout=120)
         finally:
             watching.kill()
             watching.wait()

@@ -17,7 +17,7 @@ def test_a_sync_waits_for_the_sync_that_it_depends_on(shared_agent: AgentProcess
     base.push({"all.yaml": config_map("ground", a="1")})
     base.write_sync()
     base.wait_ready()
-    tenant.wait_ready(timeout_s=20)
+    tenant.wait_ready()
 
 
 def test_of_two_syncs_that_claim_an_object_the_older_wins(shared_agent: AgentProcess, tenant: Tenant) -> None:
@@ -50,9 +50,8 @@ def test_wait_returns_only_when_everything_is_healthy(shared_agent: AgentProcess
     tenant.push({"web.yaml": deployment("web", replicas=5)})
     tenant.write_sync()
     tenant.cluster.kubectl(
-        "wait", "--for=condition=Ready", f"artifactsync/{tenant.name}", "-n", tenant.namespace, "--timeout=60s",
-        timeout_s=70,
-    )  # fmt: skip
+        "wait", "--for=condition=Ready", f"artifactsync/{tenant.name}", "-n", tenant.namespace, "--timeout=120s"
+    )
     assert tenant.cluster.get("deployment", "web", namespace=tenant.namespace)["status"]["availableReplicas"] == 5
     kinds = {item["reason"] for item in tenant.events(kind="ArtifactSync")}
     assert eventually(lambda: {"Applied", "Ready"} <= ({i["reason"] for i in tenant.events()} | kinds))

@@ -11,7 +11,7 @@ TOP = Path(__file__).resolve().parents[2]
 
 def test_the_demo_shows_every_step_and_ends_well() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "ocisync", "demo"], capture_output=True, text=True, check=False, timeout=280, cwd=TOP
+        [sys.executable, "-m", "ocisync", "demo"], capture_output=True, text=True, check=False, timeout=800, cwd=TOP
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "modified outside GitOps" in done.stdout

@@ -63,7 +63,7 @@ def test_a_version_tag_that_moves_is_refused_even_after_the_sync_was_created_ane
     refused = tenant.wait_condition("Verified", "False", "TagMutated")
     assert first.descriptor.digest in refused["message"]
     tenant.wait_value("settings", "version", "1")
-    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=30s")
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=120s")
     tenant.write_sync()
     tenant.wait_condition("Verified", "False", "TagMutated")
 
@@ -73,7 +73,7 @@ def test_a_rollback_is_refused_even_after_the_sync_was_created_anew(shared_agent
     new = tenant.push({"settings.yaml": config_map("settings", version="2")})
     tenant.write_sync()
     tenant.wait_ready(new.descriptor.digest)
-    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=30s")
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=120s")
     tenant.registry.push(old, tenant.tag)
     tenant.write_sync()
     tenant.wait_condition("Verified", "False", "RolledBack")

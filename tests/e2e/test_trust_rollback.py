@@ -40,7 +40,7 @@ def test_an_older_signed_digest_is_refused_live_after_a_restart_and_by_a_sync_cr
     tenant.ask()
     assert tenant.condition("Verified")["reason"] == "RolledBack"
 
-    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=30s")
+    tenant.cluster.kubectl("delete", "artifactsync", tenant.name, "-n", tenant.namespace, "--timeout=120s")
     agent.kill()
     tenant.write_sync()
     agent.start()
