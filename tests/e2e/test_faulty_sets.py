@@ -40,6 +40,7 @@ def faults(tenant: Tenant, tmp_path: Path) -> Iterator[AdmissionServer]:
     cluster.api("POST", f"{RBAC}/clusterrolebindings", binding)
     quota = {"metadata": {"name": "small"}, "spec": {"hard": {"services": "0"}}}
     cluster.api("POST", f"/api/v1/namespaces/{space}/resourcequotas", quota)
+    eventually(lambda: counted(tenant), what="the quota is in force")
     ending = f"/api/v1/namespaces/{space}-ending"
     cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": f"{space}-ending"}})
     held = {"metadata": {"name": "held", "finalizers": ["example.com/held"]}}
@@ -51,6 +52,15 @@ def faults(tenant: Tenant, tmp_path: Path) -> Iterator[AdmissionServer]:
         with_absence(tenant, path)
     with_absence(tenant, f"{RBAC}/clusterrolebindings/{space}")
     cluster.api("PATCH", f"{ending}/configmaps/held", {"metadata": {"finalizers": None}}, content_type=MERGE)
+
+
+def counted(tenant: Tenant) -> bool:
+    """Whether a controller has counted for the quota, and admission has seen that: it refuses before that, too."""
+    try:
+        tenant.cluster.api("POST", f"/api/v1/namespaces/{tenant.namespace}/services?dryRun=All", service("probe"))
+    except ApiError as error:
+        return "exceeded quota" in str(error)
+    return False
 
 
 def with_absence(tenant: Tenant, path: str) -> None:
