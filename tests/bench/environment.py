@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ocisync.install.rbac import AGENT_NAME
 from tests.bench.installed import Installed, install
 from tests.servers import build
 from tests.support.agent import Installation, Tenant
@@ -18,6 +19,7 @@ from tests.support.cosign import DEAD_PROXY, Cosign, CosignKey
 from tests.support.process import clean_environment
 from tests.support.registries import Olareg
 from tests.support.signedrepository import SignedRepository
+from tests.support.waiting import eventually
 
 KEY_PASSWORD = "bench"
 
@@ -143,7 +145,19 @@ class Bench:
         made = Tenant(self.installation, namespace, self.repository())
         self.stack.callback(made.registry.store.close)
         made.prepare()
+        # The ceiling asks once, and its first answer counts.
+        eventually(lambda: self._may_act_as(made), what="the API server knows whom the agent may act as")
         return made
+
+    def _may_act_as(self, tenant: Tenant) -> bool:
+        agent = f"system:serviceaccount:{self.installation.namespace}:{AGENT_NAME}"
+        asked = {
+            "verb": "impersonate", "resource": "serviceaccounts",
+            "namespace": tenant.namespace, "name": tenant.account,
+        }  # fmt: skip
+        review = {"spec": {"user": agent, "resourceAttributes": asked}}
+        answer = self.control_plane.api("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        return bool(answer["status"]["allowed"])
 
     def signed_repository(self) -> SignedRepository:
         """An empty repository to put artifacts and signatures into."""

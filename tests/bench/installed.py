@@ -34,7 +34,7 @@ class Installed:
 def install(directory: Path) -> Installed:
     """Makes the environment."""
     home = directory / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=300)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = home / "lib" / version / "site-packages"
     shutil.copytree(CHECKOUT / "ocisync", packages / "ocisync", ignore=shutil.ignore_patterns("__pycache__"))

@@ -41,7 +41,7 @@ def running(bench: Bench) -> Iterator[AgentProcess]:
     agent = bench.installation.agent(bench.fresh("agent"), extra=("--log-level", "info"))
     agent.start()
     try:
-        eventually(lambda: agent.logs("agent starts"), timeout_s=60, what="the agent starts")
+        eventually(lambda: agent.logs("agent starts"), timeout_s=300, what="the agent starts")
         yield agent
         agent.assert_sound()
     except BaseException:
@@ -76,7 +76,7 @@ def request(tenant: Tenant) -> str:
     return moment
 
 
-def wait_handled(tenant: Tenant, moment: str, timeout_s: float = 60.0) -> None:
+def wait_handled(tenant: Tenant, moment: str, timeout_s: float = 300.0) -> None:
     """Wait until a requested pass is done."""
     eventually(
         lambda: status(tenant).get("lastHandledReconcileAt") == moment,
@@ -107,7 +107,7 @@ def wait_at_rest(agent: AgentProcess) -> None:
             used, since = now, time.monotonic()
         return time.monotonic() - since >= _REST_S
 
-    eventually(rests, timeout_s=120.0, what="the agent comes to rest", interval_s=0.1)
+    eventually(rests, timeout_s=300.0, what="the agent comes to rest", interval_s=0.1)
 
 
 def status(tenant: Tenant) -> Manifest:

@@ -40,7 +40,7 @@ def _start(at_rest: Settled) -> tuple[Sample, Sample]:
     agent.server.log.unlink()
     started = time.monotonic()
     agent.start()
-    eventually(lambda: agent.logs("agent starts"), timeout_s=60, what="the agent starts", interval_s=0.01)
+    eventually(lambda: agent.logs("agent starts"), timeout_s=300, what="the agent starts", interval_s=0.01)
     connected = Sample(time.monotonic() - started)
     eventually(lambda: agent.logs("ready"), timeout_s=300, what="the first pass is done", interval_s=0.01)
     process = Process(agent.pid)

@@ -50,12 +50,12 @@ def _corrected(bench: Bench, at_rest: Settled, name: str) -> Sample:
     path = f"/apis/apps/v1/namespaces/{at_rest.tenant.namespace}/deployments/{name}"
     started = time.monotonic()
     scaled = _scale(bench, path, 3)
-    while time.monotonic() < started + 30.0:
+    while time.monotonic() < started + 300.0:
         found = bench.control_plane.api("GET", path)
         if found["spec"]["replicas"] == 0 and found["metadata"]["generation"] > scaled:
             return Sample(time.monotonic() - started)
         time.sleep(0.005)
-    raise AssertionError(f"{name} was not corrected within 30 s")
+    raise AssertionError(f"{name} was not corrected within 300 s")
 
 
 def _by_hand(bench: Bench, namespace: str, name: str) -> Sample:

@@ -18,7 +18,7 @@ from tests.bench.inputs import Manifest
 from tests.bench.measure import Process, Sample
 from tests.bench.mixes import Mix
 from tests.bench.report import Line, Row
-from tests.support.agent import USER_AGENT, AgentProcess, Tenant
+from tests.support.agent import USER_AGENT, AgentProcess, Tenant, may
 from tests.support.cluster import ApiError
 from tests.support.waiting import eventually
 
@@ -179,6 +179,11 @@ def _tenant(bench: Bench) -> Tenant:
         "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
     }
     bench.control_plane.api("POST", f"/apis/{_RBAC}/v1/clusterrolebindings", binding)
+    user, group = f"system:serviceaccount:{made.namespace}:{made.account}", "apiextensions.k8s.io"
+    eventually(
+        lambda: may(bench.control_plane, user, "create", "customresourcedefinitions", group=group),
+        what="the API server knows the account's rights",
+    )
     return made
 
 
