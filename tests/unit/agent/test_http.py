@@ -17,12 +17,12 @@ def port() -> Iterator[int]:
     thread.start()
     yield server.port
     server.stop()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -20,14 +20,14 @@ class Recorder:
         ended = threading.Event()
 
         def loop() -> None:
-            ended.wait(10)
+            ended.wait(60)
             self.said.append(f"{name} loop ended")
 
         def end() -> None:
             self.said.append(f"stop {name}")
             ended.set()
 
-        return Group(name, [(name, loop)], start=lambda: self.said.append(f"start {name}"), stop=end)
+        return Group(name, [(name, loop)], start=lambda: self.said.append(f"start {name}"), stop=end, grace_s=60.0)
 
 
 def test_groups_start_in_order_and_stop_in_reverse() -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import urllib3
@@ -16,6 +17,7 @@ from ocisync.cluster.client import APPLY_PATCH, Cluster, Endpoint, connect
 from ocisync.cluster.wire import Address, Wire, WireError
 from ocisync.kit.stop import StopToken
 from ocisync.model.errors import InvalidInput, Unavailable
+from tests.support.process import free_port
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -64,7 +66,7 @@ def scripted(*answers: bytes | None) -> Iterator[Script]:
         with contextlib.suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
         server.close()
-        thread.join(5)
+        thread.join(60)
 
 
 def client(script: Script, pauses: list[float] | None = None, token: Callable[[], str] = str) -> Cluster:
@@ -72,7 +74,7 @@ def client(script: Script, pauses: list[float] | None = None, token: Callable[[]
 
     def load() -> Endpoint:
         url = f"http://127.0.0.1:{script.port}"
-        wire = Wire(Address("127.0.0.1", script.port, None, ""), keep=4, connect_timeout_s=2.0)
+        wire = Wire(Address("127.0.0.1", script.port, None, ""), keep=4, connect_timeout_s=60.0)
         return Endpoint(url, urllib3.HTTPConnectionPool("127.0.0.1", script.port), token, wire=wire)
 
     def sleep(seconds: float) -> bool:
@@ -157,8 +159,7 @@ def test_a_busy_server_is_asked_again_for_reads_and_its_answer_returned_for_writ
 
 
 def test_nobody_there_is_said_with_the_address_and_without_a_traceback() -> None:
-    with scripted() as script:
-        port = script.port
+    port = free_port()
     cluster = client(Script([], port=port))
     with pytest.raises(Unavailable, match=f"GET http://127.0.0.1:{port}/x: .*refused"):
         cluster.request("GET", "/x")
@@ -178,30 +179,30 @@ def test_nobody_there_is_said_with_the_address_and_without_a_traceback() -> None
 )
 def test_malformed_answers_are_errors(answer: bytes) -> None:
     with scripted(answer) as script:
-        wire = Wire(Address("127.0.0.1", script.port, None, ""), keep=1, connect_timeout_s=2.0)
+        wire = Wire(Address("127.0.0.1", script.port, None, ""), keep=1, connect_timeout_s=60.0)
         with pytest.raises(WireError):
-            wire.exchange("GET", "/x", {}, None, 2.0)
+            wire.exchange("GET", "/x", {}, None, 60.0)
 
 
 @pytest.mark.parametrize("target", ["/x\r\nevil: 1", "/x\nevil", "/x\revil"])
 def test_a_line_break_cannot_smuggle_a_header(target: str) -> None:
     with scripted(OK) as script:
-        wire = Wire(Address("127.0.0.1", script.port, None, ""), keep=1, connect_timeout_s=2.0)
+        wire = Wire(Address("127.0.0.1", script.port, None, ""), keep=1, connect_timeout_s=60.0)
         with pytest.raises(ValueError, match="line break"):
-            wire.exchange("GET", target, {}, None, 2.0)
+            wire.exchange("GET", target, {}, None, 60.0)
         with pytest.raises(ValueError, match="line break"):
-            wire.exchange("GET", "/x", {"a": target}, None, 2.0)
+            wire.exchange("GET", "/x", {"a": target}, None, 60.0)
         assert script.seen == []
 
 
 def test_a_stream_gives_lines_as_they_come_and_ends_with_the_stop_token() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b'6\r\n{"a":1\r\n9\r\n}\n{"b":2}\r\n1\r\n\n\r\n0\r\n\r\n'
-    with scripted(head + body) as script, client(script).stream("/w", timeout_s=5.0) as (status, lines):
+    with scripted(head + body) as script, client(script).stream("/w", timeout_s=60.0) as (status, lines):
         assert (status, list(lines)) == (200, [b'{"a":1}', b'{"b":2}'])
     stop = StopToken()
     stop.stop()
-    with scripted(head + body) as script, client(script).stream("/w", timeout_s=5.0, stop=stop) as (_, lines):
+    with scripted(head + body) as script, client(script).stream("/w", timeout_s=60.0, stop=stop) as (_, lines):
         assert list(lines) == []
 
 
@@ -210,3 +211,43 @@ def test_a_missing_kubeconfig_is_said_with_what_to_do() -> None:
         connect("/nowhere/kubeconfig", user_agent="x")
     assert "/nowhere/kubeconfig" in refusal.value.message
     assert "--kubeconfig" in refusal.value.hint
+
+
+KUBECONFIG = """
+current-context: x
+clusters: [{{name: c, cluster: {{{cluster}}}}}]
+users: [{{name: u, user: {{}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "- a",
+        "just words",
+        KUBECONFIG.format(cluster=""),
+        KUBECONFIG.format(cluster="server: 12"),
+        KUBECONFIG.format(cluster="server: 'ftp://127.0.0.1'"),
+        KUBECONFIG.format(cluster="server: 'http://127.0.0.1:99999'"),
+        KUBECONFIG.format(cluster="server: 'https://127.0.0.1:1', certificate-authority-data: YWJj"),
+    ],
+    ids=["no YAML", "a list", "words", "no server", "a number", "a scheme", "a port", "no certificate"],
+)
+def test_a_wrong_kubeconfig_is_named_whatever_is_wrong_with_it(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text(text)
+    with pytest.raises(InvalidInput) as refusal:
+        connect(str(file), user_agent="x")
+    assert str(file) in refusal.value.message
+    assert "object" not in refusal.value.message  # of Python
+    assert "--kubeconfig" in refusal.value.hint
+
+
+def test_a_token_that_no_header_takes_is_wrong_input_and_not_shown() -> None:
+    with scripted(OK) as script, pytest.raises(InvalidInput) as refusal:
+        client(script, token=lambda: "Bearer hunter2\n").request("GET", "/version")
+    assert "token" in refusal.value.message
+    assert "hunter2" not in f"{refusal.value.message} {refusal.value.hint}"
+    assert script.seen == []

@@ -47,7 +47,7 @@ class Listener:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -76,7 +76,7 @@ def listening() -> Iterator[Callable[..., Listener]]:
 
 def fenced(listener: Listener, fence: Fence) -> Cluster:
     def load() -> Endpoint:
-        wire = Wire(Address("127.0.0.1", listener.port, None, ""), keep=4, connect_timeout_s=2.0)
+        wire = Wire(Address("127.0.0.1", listener.port, None, ""), keep=4, connect_timeout_s=60.0)
         pool = urllib3.HTTPConnectionPool("127.0.0.1", listener.port)
         return Endpoint(f"http://127.0.0.1:{listener.port}", pool, str, wire=wire)
 
@@ -102,10 +102,11 @@ def test_reads_are_not_fenced(listening: Callable[..., Listener]) -> None:
 
 def test_a_write_tells_the_server_how_long_it_may_take(listening: Callable[..., Listener]) -> None:
     listener, timer = listening(), Timer()
-    fence = Fence(clock=timer)
+    fence = Fence(clock=timer, write_timeout_s=60.0)
     fence.renewed(timer.now)
     assert write(fenced(listener, fence)) == 200
-    assert listener.seen[0].startswith(b"PATCH /x?timeout=4s HTTP/1.1\r\n")
+    assert listener.seen[0].startswith(b"PATCH /x?timeout=60s HTTP/1.1\r\n")
+    assert Fence().write_timeout_s == 4.0
 
 
 def test_a_fence_that_closes_after_it_was_asked_still_keeps_the_write_in(listening: Callable[..., Listener]) -> None:
@@ -128,7 +129,7 @@ def test_a_fence_that_closes_after_it_was_asked_still_keeps_the_write_in(listeni
 
 def test_a_write_that_waited_for_its_renewal_is_sent_once(listening: Callable[..., Listener]) -> None:
     listener, timer = listening(), Timer()
-    fence = Fence(clock=timer, wait=lambda _, __: fence.renewed(timer.now))
+    fence = Fence(clock=timer, wait=lambda _, __: fence.renewed(timer.now), write_timeout_s=60.0)
     fence.renewed(timer.now)
     timer.now = WRITE_START_S + 1
     assert write(fenced(listener, fence)) == 200
@@ -156,7 +157,7 @@ def test_an_answer_that_drips_ends_at_the_deadline_of_the_whole_write(listening:
                 dripped.wait(0.02)
 
     listener = listening(drip)
-    wire = Wire(Address("127.0.0.1", listener.port, None, ""), keep=1, connect_timeout_s=2.0)
+    wire = Wire(Address("127.0.0.1", listener.port, None, ""), keep=1, connect_timeout_s=60.0)
     with pytest.raises(TimeoutError):
         wire.exchange("PATCH", "/x", {}, b"{}", 0.3, lambda: True)
     dripped.set()
@@ -167,7 +168,7 @@ LARGE = b"x" * 32_000_000  # more than the buffers between two sockets hold
 
 
 def _plain(listener: Listener) -> Wire:
-    return Wire(Address("127.0.0.1", listener.port, None, ""), keep=1, connect_timeout_s=2.0)
+    return Wire(Address("127.0.0.1", listener.port, None, ""), keep=1, connect_timeout_s=60.0)
 
 
 def test_a_write_in_pieces_is_asked_for_before_each_and_whole_only_if_all_were_admitted(
@@ -182,18 +183,18 @@ def test_a_write_in_pieces_is_asked_for_before_each_and_whole_only_if_all_were_a
 
     listener, asked = listening(answer), count(1)
     wire = _plain(listener)
-    assert wire.exchange("PATCH", "/x", {}, LARGE, 30.0, lambda: next(asked) > 0)[0] == 200
+    assert wire.exchange("PATCH", "/x", {}, LARGE, 300.0, lambda: next(asked) > 0)[0] == 200
     assert whole.is_set() and next(asked) > 2
     listener.seen.clear()
     leave = iter([True, False])
     with pytest.raises(NotAdmitted):
-        wire.exchange("PATCH", "/x", {}, LARGE, 30.0, lambda: next(leave))
+        wire.exchange("PATCH", "/x", {}, LARGE, 300.0, lambda: next(leave))
     assert sum(map(len, listener.seen)) < len(LARGE)
 
 
 def test_a_write_that_nobody_reads_ends_at_its_deadline(listening: Callable[..., Listener]) -> None:
     end = threading.Event()
-    listener = listening(lambda *_: end.wait(30))
+    listener = listening(lambda *_: end.wait(120))
     with pytest.raises(TimeoutError):
         _plain(listener).exchange("PATCH", "/x", {}, LARGE, 0.3, lambda: True)
     end.set()
@@ -202,26 +203,25 @@ def test_a_write_that_nobody_reads_ends_at_its_deadline(listening: Callable[...,
 def test_a_write_into_a_connection_that_the_server_ends_is_an_outage(listening: Callable[..., Listener]) -> None:
     listener = listening(lambda connection, _: connection.close())
     with pytest.raises(OSError, match=r"reset|pipe"):
-        _plain(listener).exchange("PATCH", "/x", {}, LARGE, 10.0, lambda: True)
+        _plain(listener).exchange("PATCH", "/x", {}, LARGE, 300.0, lambda: True)
 
 
 def test_drain_waits_for_the_write_that_runs() -> None:
     fence = Fence()
-    fence.renewed(fence._clock())
     entered, release = threading.Event(), threading.Event()
 
     def body() -> None:
         with fence.write():
             entered.set()
-            release.wait(10)
+            release.wait(60)
 
     thread = threading.Thread(target=body, daemon=True)
     thread.start()
-    entered.wait(5)
+    assert entered.wait(60)
     assert not fence.drain(0.01)
     release.set()
-    assert fence.drain(10.0)
-    thread.join(5)
+    assert fence.drain(60.0)
+    thread.join(60)
 
 
 # --- TLS: records are made before the question ---------------------------------------------------------------------
@@ -241,7 +241,7 @@ def _server_context(authority: pki.Authority, folder: Path) -> ssl.SSLContext:
 
 def _tls(listener: Listener, authority: pki.Authority, name: str = "127.0.0.1") -> Wire:
     context = ssl.create_default_context(cadata=authority.certificate.decode())
-    return Wire(Address("127.0.0.1", listener.port, context, name), keep=2, connect_timeout_s=5.0)
+    return Wire(Address("127.0.0.1", listener.port, context, name), keep=2, connect_timeout_s=60.0)
 
 
 def test_over_tls_a_refused_write_leaves_no_byte_and_the_next_one_goes_through(
@@ -250,8 +250,8 @@ def test_over_tls_a_refused_write_leaves_no_byte_and_the_next_one_goes_through(
     listener = listening(context=_server_context(authority, tmp_path))
     wire = _tls(listener, authority)
     with pytest.raises(NotAdmitted):
-        wire.exchange("PATCH", "/x", {}, b"{}", 5.0, lambda: False)
-    assert wire.exchange("PATCH", "/x", {}, b"y" * 300_000, 5.0, lambda: True)[0] == 200
+        wire.exchange("PATCH", "/x", {}, b"{}", 60.0, lambda: False)
+    assert wire.exchange("PATCH", "/x", {}, b"y" * 300_000, 60.0, lambda: True)[0] == 200
     eventually(lambda: sum(map(len, listener.seen)) > 300_000, what="all of the body arrives")
     assert b"".join(listener.seen).count(b"PATCH /x") == 1
     wire.close()
@@ -263,7 +263,7 @@ def test_over_tls_a_server_of_another_authority_or_name_is_refused(
     listener = listening(context=_server_context(authority, tmp_path))
     for trusted, name in ((pki.Authority("other"), "127.0.0.1"), (authority, "elsewhere.example")):
         with pytest.raises(ssl.SSLCertVerificationError):
-            _tls(listener, trusted, name).exchange("GET", "/x", {}, None, 5.0)
+            _tls(listener, trusted, name).exchange("GET", "/x", {}, None, 60.0)
     assert not listener.seen
 
 
@@ -276,7 +276,7 @@ def test_over_tls_a_connection_that_ends_early_is_an_outage(
 
     listener = listening(cut, context=_server_context(authority, tmp_path))
     with pytest.raises(OSError, match="closed"):
-        _tls(listener, authority).exchange("GET", "/x", {}, None, 5.0)
+        _tls(listener, authority).exchange("GET", "/x", {}, None, 60.0)
 
 
 def test_an_outage_of_a_write_is_told_as_one(listening: Callable[..., Listener]) -> None:

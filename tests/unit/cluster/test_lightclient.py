@@ -22,7 +22,7 @@ def run(directory: Path, program: str) -> list[str]:
     start = "import sys\nfrom ocisync.cluster.client import connect\nconnect('config', user_agent='tests')\n"
     command = [sys.executable, "-c", start + program]
     return subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=60, check=True
+        command, cwd=directory, capture_output=True, text=True, timeout=300, check=True
     ).stdout.splitlines()
 
 

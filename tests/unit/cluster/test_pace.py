@@ -36,11 +36,11 @@ class Crowd(ExitStack):
     def enter(self, *, user: str = "u", gentle: bool = True) -> threading.Thread:
         def take() -> None:
             with self._pace.turn(user, gentle=gentle):
-                self._release.wait(30)
+                self._release.wait(120)
 
         thread = threading.Thread(target=take, daemon=True)
         thread.start()
-        self.callback(thread.join, 5)
+        self.callback(thread.join, 60)
         self.callback(self._release.set)
         return thread
 

@@ -78,6 +78,18 @@ def test_a_change_within_the_second_of_our_last_one_is_ours_if_nobody_elses_entr
     assert not changed(Server(live(ours(time=T1), later, version=104, generation=None)), twice)
 
 
+def test_within_that_second_too_what_others_lost_of_ours_was_taken_by_us_and_not_written_by_them() -> None:
+    whole, rest = entry("operator", REPLICAS, IMAGE, time=T0), entry("operator", IMAGE, time=T0)
+    for generation in (3, None):
+        before = live(ours(time=T1), whole, version=104, generation=generation and 2)
+        for left in ([rest], []):
+            assert changed(Server(before), live(ours(time=T1), *left, version=105, generation=generation))
+        held = live(ours(time=T1), rest, version=104, generation=generation and 2)
+        assert not changed(Server(held), live(ours(time=T1), whole, version=105, generation=generation)), "it took some"
+    own = live(ours(time=T1), entry("operator", ("f:data", "f:own"), time=T0), version=104, generation=None)
+    assert not changed(Server(own), live(ours(time=T1), version=105, generation=None)), "it took away its own"
+
+
 def test_entries_a_minute_older_than_the_answer_are_not_asked_about() -> None:
     server = Server(live(ours(time=T0)))
     assert not changed(server, live(ours(time=T1), version=105), date=LATER)

@@ -17,7 +17,7 @@ def test_the_result_arrives_as_often_as_it_is_asked_for() -> None:
 
 def test_the_caller_goes_on_meanwhile() -> None:
     gate = threading.Event()
-    work = Background(lambda: gate.wait(30.0), name="worker")
+    work = Background(lambda: gate.wait(120.0), name="worker")
     gate.set()
     assert work.result() is True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -52,18 +51,18 @@ def test_endless_output_is_given_up(tmp_path: Path, environ: dict[str, str]) -> 
 
 def test_a_helper_that_hangs_is_killed_with_what_it_started(tmp_path: Path, environ: dict[str, str]) -> None:
     helper(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; wait")
-    with pytest.raises(HelperFailed, match=r"did not answer within 0\.5 s"):
-        ask_helper("odd", "get", b"", environ, 0.5)
-    pid = int((tmp_path / "pid").read_text())
-    eventually(lambda: _gone(pid), 10.0, "the helper's child is gone")
+    pid = ""
+    for seconds in (0.5, 10.0, 60.0):  # a busy machine may not even have started it in the shorter ones
+        with pytest.raises(HelperFailed, match=f"did not answer within {seconds:g} s"):
+            ask_helper("odd", "get", b"", environ, seconds)
+        if (tmp_path / "pid").exists() and (pid := (tmp_path / "pid").read_text().strip()):
+            break
+    eventually(lambda: _gone(int(pid)), what="the helper's child is gone")
 
 
 def test_a_program_left_running_does_not_hold_up_the_answer(tmp_path: Path, environ: dict[str, str]) -> None:
     helper(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; echo ok")
-    started = time.monotonic()
-    answer = ask_helper("odd", "get", b"", environ, 60.0)
-    assert answer.output == b"ok\n"
-    assert time.monotonic() - started < 55
+    assert ask_helper("odd", "get", b"", environ, 120.0).output == b"ok\n"
     os.kill(int((tmp_path / "pid").read_text()), 9)
 
 

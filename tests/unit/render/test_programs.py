@@ -31,7 +31,7 @@ def test_nothing_of_the_callers_environment_is_seen(home: Path, monkeypatch: pyt
     monkeypatch.setenv("AWS_PROFILE", "x")
     seen = dict(
         line.split("=", 1)
-        for line in programs.run(["/usr/bin/env"], home, home, timeout_s=30).output.decode().splitlines()
+        for line in programs.run(["/usr/bin/env"], home, home, timeout_s=120).output.decode().splitlines()
     )
     assert set(seen) - {"PWD", "SHLVL", "_"} == set(programs.scrubbed(home))
     places = {name for name, value in seen.items() if value.startswith(str(home))}
@@ -40,12 +40,13 @@ def test_nothing_of_the_callers_environment_is_seen(home: Path, monkeypatch: pyt
 
 def test_a_program_that_does_not_end_is_killed_with_what_it_started(home: Path, tmp_path: Path) -> None:
     program = script(tmp_path / "slow", f"sleep 300 & echo $! > {tmp_path}/child; wait")
-    with pytest.raises(Unavailable, match="slow did not end within 1 s"):
-        programs.run([str(program)], home, home, timeout_s=1)
-    child = int((tmp_path / "child").read_text())
-    eventually(
-        lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child), timeout_s=10, what="the end of the child"
-    )
+    child = ""
+    for seconds in (1, 10, 60):  # a busy machine may not even have started it in the shorter ones
+        with pytest.raises(Unavailable, match=f"slow did not end within {seconds} s"):
+            programs.run([str(program)], home, home, timeout_s=seconds)
+        if (tmp_path / "child").exists() and (child := (tmp_path / "child").read_text().strip()):
+            break
+    eventually(lambda: _is_zombie(int(child)), what="the end of the child")
 
 
 def _is_zombie(pid: int) -> bool:
@@ -58,13 +59,13 @@ def _is_zombie(pid: int) -> bool:
 def test_endless_output_is_no_endless_memory(home: Path) -> None:
     code = f"import sys\nfor _ in range({YAML_BYTES // 65536 + 2}): sys.stdout.write('x' * 65536)"
     with pytest.raises(OcisyncError, match=f"printed more than {YAML_BYTES >> 20} MiB"):
-        programs.run([sys.executable, "-c", code], home, home, timeout_s=60)
+        programs.run([sys.executable, "-c", code], home, home, timeout_s=120)
 
 
 def test_a_failure_is_what_was_written_to_standard_error(home: Path, tmp_path: Path) -> None:
-    ended = programs.run([str(script(tmp_path / "p", "echo out; echo why >&2; exit 3"))], home, home, timeout_s=30)
+    ended = programs.run([str(script(tmp_path / "p", "echo out; echo why >&2; exit 3"))], home, home, timeout_s=120)
     assert (ended.output, ended.failure) == (b"out\n", "why")
-    assert programs.run([str(script(tmp_path / "q", "exit 3"))], home, home, timeout_s=30).failure == "exit code 3"
+    assert programs.run([str(script(tmp_path / "q", "exit 3"))], home, home, timeout_s=120).failure == "exit code 3"
 
 
 def test_a_file_that_is_no_program_is_an_error(home: Path, tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_file_that_is_no_program_is_an_error(home: Path, tmp_path: Path) -> No
     broken.write_bytes(b"\0")
     broken.chmod(0o755)
     with pytest.raises(OcisyncError, match="cannot run"):
-        programs.run([str(broken)], home, home, timeout_s=30)
+        programs.run([str(broken)], home, home, timeout_s=120)
 
 
 @pytest.mark.parametrize(
