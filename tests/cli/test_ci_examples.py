@@ -75,7 +75,7 @@ class Job:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=280,
         )
 
     def verified(self, repository: str, tag: str) -> tuple[str, str]:

@@ -148,5 +148,5 @@ for number in range(10):
     store_login(pathlib.Path(sys.argv[1]), f"r{sys.argv[2]}-{number}.example", Credential("u", "p"), {})
 """
     running = [subprocess.Popen([sys.executable, "-c", script, str(file), str(number)]) for number in range(4)]
-    assert [process.wait(60) for process in running] == [0, 0, 0, 0]
+    assert [process.wait(240) for process in running] == [0, 0, 0, 0]
     assert len(json.loads(file.read_text())["auths"]) == 40

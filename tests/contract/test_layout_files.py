@@ -255,7 +255,7 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     living = subprocess.Popen(
         [sys.executable, "-c",
          "import fcntl,sys,time; f=open(sys.argv[1],'wb'); fcntl.flock(f,fcntl.LOCK_EX); print('ready',flush=True);"
-         " time.sleep(60)", str(folder / ".new-alive")],
+         " time.sleep(600)", str(folder / ".new-alive")],
         stdout=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -270,14 +270,15 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
         living.stdout.close()
 
 
+# A lock is no queue: who gave it back takes it again before others look, maybe until all is done. So they are patient.
 WRITER = """
-import sys
+import sys, time
 from ocisync.model.ref import LayoutReference
 from ocisync.oci.layout import open_layout
 from tests.support.images import push_image
 print("ready", flush=True)
 for number in range(int(sys.argv[3])):
-    with open_layout(LayoutReference(sys.argv[1])) as store:
+    with open_layout(LayoutReference(sys.argv[1]), sleep=lambda seconds: time.sleep(4 * seconds)) as store:
         push_image(store, f"{sys.argv[2]}-{number}", sys.argv[2].encode() * (number + 1) * 1000)
 """
 
@@ -297,7 +298,7 @@ def state(path: Path) -> list[str] | int:
 def test_several_processes_write_at_once_and_no_tag_is_lost(path: Path) -> None:
     running = [writer(path, name, 10) for name in ("a", "b", "c")]
     for process in running:
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         assert process.returncode == 0
     with opened(path) as store:
         assert sorted(store.tags()) == sorted(f"{name}-{number}" for name in "abc" for number in range(10))
@@ -328,7 +329,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_layout(path: Path) -> None
         assert process.stdout is not None
         process.stdout.readline()
         before = state(path)
-        eventually(lambda before=before: state(path) != before, what="the writer has written")  # type: ignore[misc]
+        eventually(lambda before=before: state(path) != before, what="the writer has written", timeout_s=120)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.communicate()
         with opened(path) as store:
@@ -346,7 +347,7 @@ def test_a_writer_that_hangs_is_waited_for_not_for_ever(path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c",
          "import fcntl,os,sys,time; f=os.open(sys.argv[1],os.O_RDONLY); fcntl.flock(f,fcntl.LOCK_EX);"
-         " print('ready',flush=True); time.sleep(60)", str(held)],
+         " print('ready',flush=True); time.sleep(600)", str(held)],
         stdout=subprocess.PIPE,
     )  # fmt: skip
     try:

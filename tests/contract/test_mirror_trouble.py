@@ -6,6 +6,7 @@ import json
 import os
 import random
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ocisync.sandbox.registry import Registry as Sandbox
 from ocisync.signing.keys import Signer, generate
 from tests.support.closures import everything, push_signed
 from tests.support.images import quick
-from tests.support.pushes import PushServer
+from tests.support.pushes import Push, PushServer
 from tests.support.registries import Registry
 from tests.support.verifying import tagged, verified
 from tests.support.wiretap import Exchange, Wiretap
@@ -101,19 +102,26 @@ def _copy_until(
     seen = 0
     command = ["mirror", "copy", origin, to, "--tag", "*", "--parallel", "1"]
 
+    started: list[Push] = []
+    is_there = threading.Event()
+
     def hook(exchange: Exchange) -> None:
         nonlocal seen
         if exchange.writes:
             seen += 1
             if seen == number + 1:
-                push.kill()
+                is_there.wait(60)
+                started[0].kill()
+                if when == "before":
+                    raise ConnectionResetError("the registry never sees this request")
 
     if when == "before":
         tap.before = hook
     else:
         tap.after = hook
-    push = server.start(command, directory)
-    push.wait()
+    started.append(server.start(command, directory))
+    is_there.set()
+    started[0].wait()
 
 
 # -- misbehaving --------------------------------------------------------------------------------------

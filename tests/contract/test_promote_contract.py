@@ -234,7 +234,7 @@ def test_a_promotion_killed_at_any_write_shows_no_unsigned_tag_and_is_completed_
             seen: Iterator[int] = seen, number: int = number, moment: str = moment,
         ) -> None:  # fmt: skip
             if exchange.writes and next(seen) == number:
-                is_there.wait(30)
+                is_there.wait(120)
                 started[0].kill()
                 if moment == "before":
                     raise ConnectionResetError("the registry never sees this request")

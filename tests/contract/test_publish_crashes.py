@@ -140,7 +140,7 @@ def test_a_push_killed_at_any_write_shows_no_unsigned_tag_and_is_completed_by_th
         is_there = threading.Event()
 
         def kill(started: list[Push] = started, is_there: threading.Event = is_there) -> None:
-            is_there.wait(30)
+            is_there.wait(120)
             started[0].kill()
             if moment == "before":
                 raise ConnectionResetError("the registry never sees this request")

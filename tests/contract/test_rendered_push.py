@@ -339,11 +339,11 @@ def test_a_killed_push_leaves_no_renderer_and_no_files_behind(tmp_path: Path) ->
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "ocisync", *arguments]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as pushing:
-        eventually(lambda: started.exists() and started.read_text(), timeout_s=60, what="a renderer")
+        eventually(lambda: started.exists() and started.read_text(), timeout_s=120, what="a renderer")
         pushing.terminate()
-        _, err = pushing.communicate(timeout=60)
+        _, err = pushing.communicate(timeout=120)
     assert pushing.returncode == 130, err
-    eventually(lambda: not is_running(int(started.read_text())), timeout_s=10, what="the renderer's end")
+    eventually(lambda: not is_running(int(started.read_text())), timeout_s=60, what="the renderer's end")
     assert list(scratch.iterdir()) == []
 
 

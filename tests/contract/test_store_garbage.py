@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ def saying(answer: bytes) -> Iterator[str]:
         thread.join(5.0)
 
 
-# urllib3 drops the half-read answer of some of these, so that its socket is closed by the garbage collector only.
+# urllib3 drops the half-read answer of some of these, so that its socket is closed by the garbage collector only: here,
+# and not in the middle of some other test.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "answer",
@@ -93,6 +95,7 @@ def test_nonsense_on_the_wire_is_one_of_our_errors(answer: bytes) -> None:
                 operation()
             except OcisyncError as error:
                 assert error.message.isprintable()
+    gc.collect()
 
 
 HEADER_TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=60)

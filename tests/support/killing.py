@@ -39,7 +39,7 @@ class Tripwire:
             first = before <= self._limit
             left = max(0, self._limit - before)
         if first:
-            self._armed.wait(30)
+            self._armed.wait(120)
             self._sprung()
         return left
 
