@@ -328,8 +328,10 @@ class Cluster:
         if now - self._authorized_at > _CREDENTIALS_FRESH_S:
             with self._lock:  # exec plugins and token files must not be asked by sixteen threads at once
                 if time.monotonic() - self._authorized_at > _CREDENTIALS_FRESH_S:
-                    self._authorization = self._endpoint.authorization()
-                    self._authorized_at = time.monotonic()
+                    found = self._endpoint.authorization()
+                    if not (found.isascii() and found.isprintable()):
+                        raise InvalidInput(f"the token for {self.host} has a line break or other signs that none has")
+                    self._authorization, self._authorized_at = found, time.monotonic()
         merged = dict(headers)
         if self._authorization:
             merged["authorization"] = self._authorization
@@ -387,14 +389,15 @@ def connect(
                 persist_config=False,
             )
             contexts, active = config.list_kube_config_contexts(kubeconfig)
-        except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+            chosen = next((item for item in contexts if item["name"] == context), active) if context else active
+            namespace = ((chosen or {}).get("context") or {}).get("namespace") or "default"
+            return _endpoint(configuration, connections, str(namespace))
+        except Exception as error:  # the library stumbles over a wrong file in many ways
+            astray = isinstance(error, (TypeError, AttributeError, LookupError))
             raise InvalidInput(
-                f"kubeconfig {kubeconfig or '(default)'}: {error}",
+                f"kubeconfig {kubeconfig or '(default)'}: {'not in the form of a kubeconfig' if astray else error}",
                 hint="pass --kubeconfig FILE and --context NAME; list them with: kubectl config get-contexts",
             ) from error
-        chosen = next((item for item in contexts if item["name"] == context), active) if context else active
-        namespace = ((chosen or {}).get("context") or {}).get("namespace") or "default"
-        return _endpoint(configuration, connections, str(namespace))
 
     return Cluster(load, user_agent=user_agent, fence=fence, sleep=sleep)
 
