@@ -523,7 +523,7 @@ def test_a_pass_waits_for_corrections_under_way_and_starts_none() -> None:
 
     def slow(correction: Correction) -> Corrected:
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return Corrected(CorrectionStatus.DONE, applied_of(live(ours(time=T1), version=20, generation=2)))
 
     tracker = Tracker(world.clock, Effects(world.read, slow, world.reports.append, world.changed.append))
@@ -541,11 +541,11 @@ def test_a_pass_waits_for_corrections_under_way_and_starts_none() -> None:
 
     correcting, passing = threading.Thread(target=correct), threading.Thread(target=begin)
     correcting.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     passing.start()
     go_on.set()
-    correcting.join(10)
-    passing.join(10)
+    correcting.join(60)
+    passing.join(60)
     assert order == ["free"]
     applied = tracker.remembered(SYNC, WEB)
     assert applied is not None

@@ -9,7 +9,7 @@ import sys
 def run(program: str) -> str:
     """In an interpreter of its own: which modules are loaded is a state of the process."""
     command = [sys.executable, "-c", f"import sys\nfrom ocisync.kit.lazymodule import defer, postpone\n{program}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout.strip()
 
 
 def test_a_deferred_module_is_executed_by_its_first_use() -> None:

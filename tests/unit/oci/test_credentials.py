@@ -171,7 +171,7 @@ def helper(directory: Path, name: str, script: str) -> None:
 
 
 def ask(
-    directory: Path, host: str = "r.example", timeout_s: float = 10.0, **document: object
+    directory: Path, host: str = "r.example", timeout_s: float = 120.0, **document: object
 ) -> tuple[Credential | None, list[str]]:
     warnings: list[str] = []
     parsed = parse_docker_config(config(**document), "c")
@@ -204,7 +204,7 @@ def test_a_login_in_the_file_comes_before_the_store(tmp_path: Path) -> None:
 )
 def test_a_helper_that_fails_is_done_without(tmp_path: Path, script: str, warned: int) -> None:
     helper(tmp_path, "odd", script)
-    timeout_s = 0.2 if "sleep" in script else 10.0
+    timeout_s = 0.2 if "sleep" in script else 120.0
     found, warnings = ask(
         tmp_path, timeout_s=timeout_s, credHelpers={"r.example": "odd"}, auths={"r.example": entry("file")}
     )

@@ -397,7 +397,7 @@ def _run(command: list[str], home: Path) -> subprocess.CompletedProcess[str]:
         env={"HOME": str(home), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
