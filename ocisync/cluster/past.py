@@ -3,7 +3,8 @@
 A version of the collection, read before the first write of a pass, tells nearly always: an answer with a version up to
 that was written before. Otherwise somebody wrote since, a controller perhaps, and the server is asked what the object
 was one version before the answer: whoever wrote has moved the time or the fields of his entry, unless that was in the
-second of his own last write. Clocks only keep the question from being asked of entries a minute older than the answer.
+second of his own last write; and who loses a field to us has not written. Clocks only keep the question from being
+asked of entries a minute older than the answer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import lru_cache
 from typing import Final
 
 from ocisync.cluster.client import PARTIAL_METADATA_LIST, Cluster
+from ocisync.cluster.fields import Path, our_entry
 from ocisync.cluster.memory import NO_GENERATION, Applied, Seen, seen_of, version_of
 from ocisync.model.clock import parse_rfc3339
 from ocisync.model.resource import JsonObject
@@ -112,10 +114,25 @@ class Past:
 
 
 def _unmoved(before: Seen, now: Seen) -> bool:
-    """Whether nobody else wrote, when our entry stood still: then we did, within the second of our own last write."""
-    others = [entry for entry in now.entries if not entry.ours]
-    same = others == [entry for entry in before.entries if not entry.ours]
-    return same and all(entry.time <= now.entry_time for entry in others)
+    """Whether nobody else wrote, when our entry stood still: then we did, within the second of our own last write.
+
+    What others held together with us and have lost, our new values have taken from them.
+    """
+    had, have = _others(before), _others(now)
+    ours = our_entry(now.entries)
+    held = ours.paths() if ours is not None else frozenset()
+    if not have.keys() <= had.keys() or any(time > now.entry_time for *_, time in have):
+        return False
+    return all(have.get(who, frozenset()) <= paths <= have.get(who, frozenset()) | held for who, paths in had.items())
+
+
+def _others(seen: Seen) -> dict[tuple[str, ...], frozenset[Path]]:
+    """What everybody else holds, by who that is and when he last wrote."""
+    return {
+        (entry.manager, entry.operation, entry.api_version, entry.subresource, entry.time): entry.paths()
+        for entry in seen.entries
+        if not entry.ours
+    }
 
 
 def _recent(entry_time: str, date: str) -> bool:

@@ -54,6 +54,12 @@ def test_what_others_write_while_such_a_pass_runs_is_not_taken_for_its_own(engin
     assert engine.must("ConfigMap", "noted")["metadata"]["annotations"]["controller.example/seen"] == "yes"
 
 
+def test_what_a_pass_takes_from_those_who_held_it_too_is_named_within_the_second(engine: EngineDriver) -> None:
+    engine.create_as("operator", engine.config_map("a", key="one"))
+    assert actions(engine.sync(engine.config_map("a", key="one"))) == {"a": Action.CONFIGURED}
+    assert actions(engine.sync(engine.config_map("a", key="two"))) == {"a": Action.CONFIGURED}
+
+
 def test_a_pass_that_remembers_the_last_one_tells_changes_within_the_same_second(engine: EngineDriver) -> None:
     def objects(image: str) -> list[JsonObject]:
         web = deployment("web")

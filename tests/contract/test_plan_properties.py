@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from ocisync.cluster.changes import CHANGES, Verb
@@ -110,6 +110,10 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @given(
     before=artifacts, first=artifacts, happened=events, second=artifacts, prune=st.booleans(), force=st.booleans(),
     guard=guards,
+)  # fmt: skip
+@example(  # everything is taken from another program, within the second of the sync before
+    before=[Written("Deployment", 0, 1)], first=[Written("Deployment", 0, 1)], happened=[],
+    second=[Written("Deployment", 0, 0)], prune=False, force=False, guard=GENEROUS,
 )  # fmt: skip
 @settings(
     max_examples=settings.default.max_examples // 3 if settings.default else 16,

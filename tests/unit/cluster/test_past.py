@@ -12,7 +12,7 @@ from ocisync.cluster.client import Response
 from ocisync.cluster.memory import Applied, applied_of
 from ocisync.cluster.past import Past
 from ocisync.model.resource import JsonObject
-from tests.unit.cluster.objects import REPLICAS, T0, T1, entry, live, ours
+from tests.unit.cluster.objects import IMAGE, REPLICAS, T0, T1, entry, live, ours
 
 PATH = "/apis/apps/v1/namespaces/shop/deployments/web"
 EVERYWHERE, HERE = "/apis/apps/v1/deployments", "/apis/apps/v1/namespaces/shop/deployments"
