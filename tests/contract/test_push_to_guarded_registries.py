@@ -173,14 +173,14 @@ def test_tokens_that_serve_three_requests_are_replaced_all_the_way(registry: Reg
 @pytest.mark.real
 def test_a_token_that_distribution_lets_expire_in_the_middle_is_replaced(tmp_path: Path, pusher: Pusher) -> None:
     """The registry itself looks at the clock: the upload is held until it refuses the token that began the push."""
-    made = TokenServer(tmp_path / "tokens", {"ci": SECRET}, lifetime_s=-58, claimed_s=300)
+    made = TokenServer(tmp_path / "tokens", {"ci": SECRET}, lifetime_s=-54, claimed_s=300)
     with made as tokens, running(Distribution(require("distribution"), tmp_path / "r", tokens=tokens)) as host:
         held: list[str] = []
 
         def hold(method: str, count: int) -> None:
             if method == "PUT" and not held:
                 held.append(tokens.issued[-1])
-                eventually(lambda: status_of(host, held[0]) == 401, 30.0, "distribution refuses the token")
+                eventually(lambda: status_of(host, held[0]) == 401, 60.0, "distribution refuses the token")
 
         with Gate(host, on_bytes=hold) as gate:
             pusher.log_in(gate.host, {"username": "ci", "password": SECRET})

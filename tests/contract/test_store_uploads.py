@@ -6,6 +6,7 @@ distribution 2 drops the session whose chunk was cut, and keeps one that a whole
 
 from __future__ import annotations
 
+import http.client
 import io
 import random
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from ocisync.sandbox.registry import Registry as Sandbox
 from tests.support.gate import Cut, Gate
 from tests.support.images import described, quick
 from tests.support.registries import Registry
+from tests.support.waiting import eventually
 
 CHUNK = 256 * 1024
 CONTENT = random.Random(7).randbytes(5 * CHUNK + 1234)
@@ -92,11 +94,31 @@ def test_a_broken_upload_arrives_whole_on_each_registry(gate: Gate, repository: 
 
 def test_olareg_is_not_sent_again_what_it_has(olareg: Registry) -> None:
     with Gate(olareg.host, max_body=CHUNK) as gate:
-        cut = gate.on_bytes = Scissors(CHUNK + CHUNK // 2)
+        cut, asked = Scissors(CHUNK + CHUNK // 2), [""]
+
+        def cutting(method: str, count: int) -> None:
+            try:
+                cut(method, count)
+            except Cut:  # what is still on its way there when the client asks would be sent again
+                eventually(lambda: received(olareg.host, asked[-1]) == cut.seen, what="olareg has all of it")
+                raise
+
+        gate.on_bytes = cutting
+        gate.on_request = lambda method, path: asked.append(path) if method == "PATCH" else None
         with opened(gate.host, "x/test/resumed-upload") as store:
             store.put_blob(BLOB, io.BytesIO(CONTENT))
         assert gate.count("POST") == 2  # the whole PUT that was refused, and the chunks
         assert cut.seen <= BLOB.size + 2 * 64 * 1024
+
+
+def received(host: str, path: str) -> int:
+    """The bytes that an upload session has."""
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        connection.request("GET", path)
+        return int(connection.getresponse().headers["Range"].removeprefix("0-")) + 1
+    finally:
+        connection.close()
 
 
 def test_a_broken_whole_upload_goes_on_where_it_stopped(olareg: Registry) -> None:
