@@ -28,4 +28,5 @@ if [[ ! -x $environment/bin/ocisync || $(cat "$stamp" 2>/dev/null) != "$want" ]]
   echo "$want" >"$stamp"
 fi
 
-exec "$environment/bin/ocisync" demo "$@"
+"$environment/bin/ocisync" demo "$@"
+command -v ocisync >/dev/null || echo "first: source $environment/bin/activate     (puts ocisync on your PATH)" >&2
