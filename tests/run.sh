@@ -32,7 +32,10 @@ install_packages() {
   if required && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     say "installing ${wanted[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq && apt-get install -qq -y --no-install-recommends "${wanted[@]}" >/dev/null ||
+    local apt=(apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300)
+    # Lists that are in part older than the network's moment still do.
+    "${apt[@]}" update || say "not every list of packages could be read"
+    "${apt[@]}" install -y --no-install-recommends "${wanted[@]}" >/dev/null ||
       say "could not install ${wanted[*]}"
   else
     say "not here: ${wanted[*]} (Debian packages of these names); tests of the container image need them"

@@ -34,6 +34,8 @@ HERE = Path(__file__).resolve().parent
 KUBERNETES_VERSION = "v1.37.2"
 KUBERNETES_MINOR = "37"
 MINIMUM_GO = "1.26"
+TRIES = 3  # of a command that downloads: what came already is kept, and a network has its moments
+APT = ("apt-get", "-o", "Acquire::Retries=3")
 
 
 class UnavailableError(Exception):
@@ -192,7 +194,7 @@ def _build_go(server: GoServer) -> Path:
         flags = " ".join(("-s", "-w", *(f"-X {key}={value}" for key, value in server.settings)))
         with new_entry(entry) as scratch:
             command = [go, "build", "-mod=readonly", "-trimpath", "-ldflags", flags]
-            _run([*command, "-o", str(scratch / server.name), server.package], server.module, server.name)
+            _run([*command, "-o", str(scratch / server.name), server.package], server.module, server.name, TRIES)
         size_mib = executable.stat().st_size >> 20
         _say(f"{server.name}: built in {time.monotonic() - started:.0f} s, {size_mib} MiB, {executable}")
     return executable
@@ -243,13 +245,13 @@ def _unpack_debian(program: DebianProgram) -> Path:
 
 def _download_package(package: str, directory: Path, name: str) -> None:
     try:
-        _run(["apt-get", "download", package], directory, name)
+        _run([*APT, "download", package], directory, name)
     except UnavailableError:
         if os.geteuid() != 0:
             raise
         # A fresh machine has no package lists; only root may fetch them.
-        _run(["apt-get", "update"], directory, name)
-        _run(["apt-get", "download", package], directory, name)
+        _run([*APT, "update"], directory, name, TRIES)
+        _run([*APT, "download", package], directory, name, TRIES)
 
 
 @contextlib.contextmanager
@@ -279,10 +281,14 @@ def new_entry(entry: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(command: Sequence[str], directory: Path, name: str) -> None:
-    result = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
-    if result.returncode != 0:
-        raise UnavailableError(f"{name}: `{' '.join(command)}` ended with exit code {result.returncode}")
+def _run(command: Sequence[str], directory: Path, name: str, tries: int = 1) -> None:
+    for left in reversed(range(tries)):
+        result = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        if result.returncode == 0:
+            return
+        if left:
+            _say(f"{name}: `{command[0]}` ended with exit code {result.returncode}, once more")
+    raise UnavailableError(f"{name}: `{' '.join(command)}` ended with exit code {result.returncode}")
 
 
 def _output(command: Sequence[str], directory: Path) -> str:

@@ -51,3 +51,14 @@ def test_the_path_of_a_ready_server_is_all_that_is_printed(cache: Path, capsys: 
     executable = put(cache, f"kwok-{build.GO_SERVERS['kwok'].source_key()}-go1.99.0", "kwok")
     assert build.main(["--print-path", "kwok"]) == 0
     assert capsys.readouterr().out == f"{executable}\n"
+
+
+def test_a_command_that_downloads_is_tried_again_and_given_up_in_the_end(tmp_path: Path) -> None:
+    count = 'echo x >> "$0.tries"; test "$(wc -l < "$0.tries")" -ge'
+    flaky, broken = tmp_path / "flaky", tmp_path / "broken"
+    for script, enough in ((flaky, 2), (broken, 99)):
+        script.write_text(f"PATH=/usr/bin:/bin\n{count} {enough}\n")
+    build._run(["/bin/sh", str(flaky)], tmp_path, "flaky", build.TRIES)
+    with pytest.raises(build.UnavailableError, match="exit code 1"):
+        build._run(["/bin/sh", str(broken)], tmp_path, "broken", build.TRIES)
+    assert len((tmp_path / "broken.tries").read_text().splitlines()) == build.TRIES
