@@ -26,7 +26,7 @@ from ocisync.oci.auth import PULL, PUSH, Scope
 from ocisync.oci.credentials import default_credentials
 from ocisync.oci.documents import MANIFEST_TYPES, check_manifest, parse_json, subject_digest
 from ocisync.oci.endpoint import endpoint_of, joined, origin_of
-from ocisync.oci.failures import Answer, error_of
+from ocisync.oci.failures import Answer, error_of, misses_blob
 from ocisync.oci.headers import media_type_of, next_link
 from ocisync.oci.options import RegistryOptions
 from ocisync.oci.retry import Transient
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["RegistryOptions", "RegistryStore", "open_store"]
 
 PAGE_BYTES = 4 * 1024 * 1024
+# distribution 2 writes the link to a blob in place: while another client uploads the same blob, ours is not there for a
+# moment. So a manifest whose blobs are said to be missing is worth some more tries.
+BLOB_PAUSES_S = (0.1, 0.3, 0.8)
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 
 
@@ -292,7 +295,12 @@ class RegistryStore:
         digest = sha256_digest(raw)
         if is_digest(ref) and ref != digest:
             raise UsageError(f"{what}: the bytes have digest {digest}")
-        answer = self._run(what, "PUT", f"manifests/{ref}", headers={"Content-Type": media_type}, body=lambda: raw)
+        options = self._transport.options
+        for pause_s in (*BLOB_PAUSES_S, None):
+            answer = self._run(what, "PUT", f"manifests/{ref}", headers={"Content-Type": media_type}, body=lambda: raw)
+            if answer.ok or pause_s is None or not misses_blob(answer):
+                break
+            options.sleep(pause_s * (0.5 + options.random()))
         if not answer.ok:
             error = self._error(answer, what, tag="" if is_digest(ref) else ref)
             if error.reason == "TagImmutable" and self._is_at(ref, digest):

@@ -85,6 +85,11 @@ def registry_message(answer: Answer) -> str:
     return f"{text} (HTTP {answer.status})" if text else f"HTTP {answer.status}"
 
 
+def misses_blob(answer: Answer) -> bool:
+    """Whether a manifest was refused because blobs that it names are not there."""
+    return answer.status in {400, 404} and "BLOB_UNKNOWN" in registry_message(answer)
+
+
 def login_hint(host: str) -> str:
     """What to type when a registry wants another login."""
     return f"log in with `ocisync login {host}` (docker's and podman's logins count too), or pass --creds USER:PASSWORD"

@@ -192,6 +192,24 @@ def test_a_tag_that_may_not_move_and_is_ours_already_is_no_refusal(bench: Bench)
     assert bench.store.put_manifest(raw, OCI_MANIFEST, "v1").digest == bench.subject.digest
 
 
+MISSING = Status(400, {}, b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}')
+
+
+def test_a_blob_that_another_upload_hides_for_a_moment_does_not_fail_the_manifest(bench: Bench) -> None:
+    raw = bench.store.manifest("v1").raw
+    hidden = bench.fault("/manifests/v2", "PUT", MISSING, 2)
+    assert bench.store.put_manifest(raw, OCI_MANIFEST, "v2").digest == bench.subject.digest
+    assert (hidden.hits, len(bench.sleeper.slept)) == (2, 2)
+
+
+def test_blobs_that_stay_missing_are_told_soon(bench: Bench) -> None:
+    hidden = bench.fault("/manifests/v2", "PUT", MISSING, None)
+    with pytest.raises(Refused, match="MANIFEST_BLOB_UNKNOWN"):
+        bench.store.put_manifest(bench.store.manifest("v1").raw, OCI_MANIFEST, "v2")
+    assert hidden.hits == 4
+    assert sum(bench.sleeper.slept) < 3
+
+
 def test_an_answer_that_asks_for_patience_ends_an_upload_that_made_progress(bench: Bench) -> None:
     content = bench.fresh()
     bench.fault("/blobs/uploads/", "PUT", Status(413))
