@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,12 @@ def command(
     warn_unverified(side, trust)
     code = _answer(planned, form, fields=detail == "fields")
     if not quiet:
-        _say_what_next(planned, target, where, running, sync)
+        flags_again = {
+            "--no-git": not source["use_git"], "--allow-dirty": source["allow_dirty"], "--prune": options.prune,
+        }  # fmt: skip
+        again = [target, *(flag for flag, given in flags_again.items() if given)]
+        again += ["--name", options.name or "NAME", "-n", where]
+        _say_what_next(planned, again, running, sync)
     return code
 
 
@@ -210,8 +216,8 @@ def _fingerprint(side: Side) -> str:
     return fingerprint(side)
 
 
-def _say_what_next(planned: Planned, target: str, namespace: str, running: str, sync: str) -> None:
-    preview = planned.preview
+def _say_what_next(planned: Planned, again: list[str], running: str, sync: str) -> None:
+    preview, target, namespace = planned.preview, again[0], again[-1]
     if preview.held:
         if running:
             output.hint_text(f"ocisync approve {running} -n {namespace} --hash {preview.hash}")
@@ -220,4 +226,4 @@ def _say_what_next(planned: Planned, target: str, namespace: str, running: str, 
         else:
             output.hint_text(f"ocisync apply {target} … --approve {preview.hash}")
     elif planned.differs and not running and not sync and is_directory(target):
-        output.hint_text(f"ocisync apply {target} --name NAME -n {namespace}")
+        output.hint_text(f"ocisync apply {shlex.join(again)}")

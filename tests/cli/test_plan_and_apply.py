@@ -84,8 +84,9 @@ def verbs(ran: Ran) -> dict[str, str]:
 
 def test_plan_then_apply_then_no_changes(site: Site) -> None:
     site.write(web={"colour": "red"}, worker={"size": "1"})
-    planned = site.run("plan")
+    planned = site.run("plan", "--prune")
     assert planned.exit_code == 3, planned.err
+    assert f"ocisync apply {site.directory} --no-git --prune --name shop -n {site.namespace}\n" in planned.err
     assert site.names() == set()
     applied = site.run("apply")
     assert applied.exit_code == 0, applied.err
