@@ -201,14 +201,14 @@ def test_a_watch_shows_what_is_there_and_what_comes(shop: Shop, tmp_path: Path) 
     environment = clean_environment(tmp_path, PYTHONPATH=str(Path(__file__).parents[2]))
     with out.open("wb") as stream, subprocess.Popen(command, stdout=stream, env=environment) as process:
         try:
-            eventually(lambda: len(out.read_text().splitlines()) == 1, what="the first entry is shown")
+            eventually(lambda: len(out.read_text().splitlines()) == 1, what="the first entry is shown", timeout_s=120)
             shop.record(shop.report("second", Action.REPORTED))
             eventually(lambda: len(out.read_text().splitlines()) == 2, what="the second entry is shown")
             shop.record(shop.report("second", Action.ENDED))
             eventually(lambda: len(out.read_text().splitlines()) == 3, what="its end is shown")
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
     shown = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(one["object"]["name"], one["open"]) for one in shown] == [
         ("first", False), ("second", True), ("second", False)

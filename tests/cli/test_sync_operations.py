@@ -164,14 +164,16 @@ def test_rollback_waits_for_the_agent_and_tells_its_refusal(cli: Cli, syncs: Syn
     syncs.make(history=history, source={"digest": C})
     handled = threading.Thread(target=_handle, args=(syncs, history))
     handled.start()
-    ran = cli("rollback", "shop", "--wait", "--timeout", "30s", *at(syncs))
+    ran = cli("rollback", "shop", "--wait", "--timeout", "180s", *at(syncs))
     handled.join()
     assert ran.exit_code == 4 and "does not go back there" in ran.err
 
 
 def _handle(syncs: Syncs, history: list[dict[str, Any]]) -> None:
     name = "ocisync.dev/rollback"
-    asked = eventually(lambda: (syncs.read()["metadata"].get("annotations") or {}).get(name), what="it is asked")
+    asked = eventually(
+        lambda: (syncs.read()["metadata"].get("annotations") or {}).get(name), what="it is asked", timeout_s=120
+    )
     syncs.say(ready="True", lastHandledRollback=asked, history=history, source={"digest": C})
 
 
@@ -215,7 +217,7 @@ def test_wait_follows_by_watch_to_the_end(cli: Cli, syncs: Syncs) -> None:
     syncs.make(ready="Unknown", reason="Progressing", message="0 of 1 objects healthy", source={"digest": B})
     steps = threading.Thread(target=_become_ready, args=(syncs,))
     steps.start()
-    ran = cli("wait", "shop", "--digest", B, "--timeout", "30s", *at(syncs))
+    ran = cli("wait", "shop", "--digest", B, "--timeout", "180s", *at(syncs))
     steps.join()
     assert ran.exit_code == 0, ran.err
     assert ran.err.splitlines()[-1].endswith("all is well")
