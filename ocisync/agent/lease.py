@@ -47,6 +47,7 @@ _LOG = logger("lease")
 _PERIOD_S = 2.0
 _REQUEST_S = 3.0  # so that one silent try still leaves time for another before writes stop
 _AGAIN_S = 0.2  # after a lost race
+_RELEASE_TRIES = 3  # a moment of silence must not cost the next one a whole lease
 _LONGEST_S = 60.0  # nobody waits longer than this for a holder, whatever its record says
 
 
@@ -281,10 +282,20 @@ class Lease:
                 return
             self.role = Role.STANDBY
             moment = _micro_time(self._now())
-            free = Record("", 1.0, moment, moment, self._record.transitions)
-            with contextlib.suppress(OcisyncError):  # then it runs out by itself
-                if self._store.swap(free, self._version) is not None:
+            self._free(Record("", 1.0, moment, moment, self._record.transitions))
+
+    def _free(self, record: Record) -> None:
+        """Write that nobody holds it; a server that is silent for longer than these tries lets it run out."""
+        version = self._version
+        for _ in range(_RELEASE_TRIES):
+            with contextlib.suppress(OcisyncError):
+                if self._store.swap(record, version) is not None:
                     _LOG.info("lease released", identity=self.identity)
+                    return
+                found = self._store.read()
+                if found is None or (found[0].holder, found[0].transitions) != (self.identity, record.transitions):
+                    return  # somebody else's by now, or free: the answer to an earlier try was lost
+                version = found[1]  # that to a renewal was
 
     def _look(self) -> None:
         if self.role is Role.STANDBY:

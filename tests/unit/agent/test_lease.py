@@ -35,6 +35,7 @@ class FakeStore(LeaseStore):
         self.world = world
         self.cut = False
         self.lose_answer = False
+        self.silent = 0  # so many swaps are lost
         self.swaps = 0
 
     def read(self) -> tuple[Record, str] | None:
@@ -43,7 +44,8 @@ class FakeStore(LeaseStore):
         return None if self.world.record is None else (self.world.record, str(self.world.version))
 
     def swap(self, record: Record, version: str) -> tuple[Record, str] | None:
-        if self.cut:
+        if self.cut or self.silent:
+            self.silent = max(0, self.silent - 1)
             raise Unavailable("cut off")
         present = str(self.world.version) if self.world.record is not None else ""
         if version != present:
@@ -219,6 +221,52 @@ def test_a_lease_is_not_released_while_a_write_still_runs() -> None:
     assert world.record is not None
     assert world.record.holder == "a"
     assert world.now >= WRITE_TIMEOUT_S
+
+
+def test_a_release_that_is_not_heard_at_once_is_tried_again() -> None:
+    _, a, b = pair()
+    a.step()
+    a.store.silent = 2
+    a.lease.release()
+    assert (a.store.silent, a.store.swaps) == (0, 2)
+    b.step()
+    assert b.role() is Role.LEADER
+
+
+def test_a_release_whose_answer_was_lost_is_written_once() -> None:
+    world, a, _ = pair()
+    a.step()
+    a.store.lose_answer = True
+    a.lease.release()
+    assert world.record is not None
+    assert (world.record.holder, a.store.swaps) == ("", 2)
+
+
+def test_a_release_follows_a_renewal_whose_answer_was_lost() -> None:
+    world, a, _ = pair()
+    a.step()
+    world.now += 2
+    a.store.lose_answer = True
+    a.step()
+    a.store.lose_answer = False
+    a.lease.release()
+    assert world.record is not None
+    assert world.record.holder == ""
+
+
+def test_a_release_does_not_touch_what_somebody_else_holds_and_gives_up_when_nobody_answers() -> None:
+    world, a, _ = pair()
+    a.step()
+    assert world.record is not None
+    world.record, world.version = replace(world.record, holder="b", transitions=1), world.version + 1
+    a.lease.release()
+    assert world.record.holder == "b"
+    world, a, _ = pair()
+    a.step()
+    a.store.cut = True
+    a.lease.release()
+    assert world.record is not None
+    assert world.record.holder == "a"
 
 
 def test_our_own_name_from_an_earlier_life_is_not_waited_for_and_begins_a_new_term() -> None:
