@@ -34,6 +34,7 @@ from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from tests.servers import build
 from tests.support import requirements
@@ -88,6 +89,9 @@ _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow],
 settings.register_profile("sample", _PATIENT, max_examples=50, derandomize=bool(os.environ.get("CI")))
 settings.register_profile("heavy", _PATIENT, max_examples=5_000)
 settings.load_profile("heavy" if os.environ.get("OCISYNC_HEAVY") == "1" else "sample")
+if os.environ.get("CI"):
+    # Hypothesis also draws constants of the modules that are loaded, which depend on the tests that ran before.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
