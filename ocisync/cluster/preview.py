@@ -250,6 +250,9 @@ class Previewer:
         self, change: Change, one: Desired, failure: ApiFailure, before: JsonObject | None, context: _Context
     ) -> Change:
         change = replace(change, reason=failure.error_class.value, message=failure.message)
+        if before is not None and (before.get("metadata") or {}).get("deletionTimestamp"):
+            ends = "it is being deleted; it is created again when that has ended"
+            return replace(change, verb=Verb.WAIT, reason=ErrorClass.WAITING.value, message=ends)
         if one.id in context.recreated and failure.error_class is ErrorClass.IMMUTABLE:
             return replace(change, verb=Verb.RECREATE)
         if _NO_DRY_RUN in failure.message:

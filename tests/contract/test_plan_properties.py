@@ -115,6 +115,10 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before=[Written("Deployment", 0, 1)], first=[Written("Deployment", 0, 1)], happened=[],
     second=[Written("Deployment", 0, 0)], prune=False, force=False, guard=GENEROUS,
 )  # fmt: skip
+@example(  # what is to be made anew is being deleted already
+    before=[], first=[Written("ConfigMap", 1, 3)], happened=[("hold", Written("ConfigMap", 1, 0), "")],
+    second=[Written("ConfigMap", 1, 2)], prune=True, force=True, guard=GENEROUS,
+)  # fmt: skip
 @settings(
     max_examples=settings.default.max_examples // 3 if settings.default else 16,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
