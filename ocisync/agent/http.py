@@ -21,7 +21,7 @@ def parse_address(text: str) -> tuple[str, int]:
         UsageError: it is neither.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise UsageError(f"--http-address {text!r} is not HOST:PORT", hint="use 127.0.0.1:8080, :8080 or off")
     return host.strip("[]"), int(port)
 

@@ -7,6 +7,7 @@ anything for that, and a process that nobody would start again goes on, too.
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from collections.abc import Callable
@@ -68,13 +69,22 @@ def run(connect: Callable[[], tuple[Cluster, Cluster | None]], options: Options)
     """Run until SIGTERM or SIGINT; the exit code of the process. Arguments as for `Process`."""
     few_arenas()
     process = Process(connect, options, alone=True)
+    on_end_asked(process.stop)
+    return process.run()
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        process.stop()
+
+def on_end_asked(stop: Callable[[], None]) -> None:
+    """Let SIGTERM and SIGINT call `stop`, on a thread of its own.
+
+    Python runs handlers on the main thread between any two of its steps, also while it holds the lock of what it waits
+    for: `stop` would wait for that lock, and so for itself.
+    """
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        _thread.start_new_thread(stop, ())  # takes no lock of Python's own, as `threading.Thread.start` does
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return process.run()
+        signal.signal(number, handler)
 
 
 def _watchdog(stop: StopToken, ended: StopToken) -> None:

@@ -110,7 +110,7 @@ def _last_good(history: list[Mapping[str, Any]], offered: str, where: str, liste
 
 
 def _named(history: list[Mapping[str, Any]], target: str, where: str, listed: str) -> Mapping[str, Any]:
-    if target.isdigit() and len(target) < _SHORTEST:
+    if target.isdecimal() and len(target) < _SHORTEST:
         if not 1 <= int(target) <= len(history):
             raise NotFound(f"{where}: its history has {len(history)} lines, not {target}", hint=listed)
         return history[int(target) - 1]

@@ -489,7 +489,7 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
 def _pause(headers: Mapping[str, str], backoff_s: float) -> float:
     text = headers.get("Retry-After", "")
-    asked = float(text) if text.isdigit() else 0.0
+    asked = float(text) if text.isdecimal() else 0.0
     return min(asked, _RETRY_AFTER_CAP_S) + backoff_s
 
 

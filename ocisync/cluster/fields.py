@@ -277,7 +277,7 @@ def _names(part: str, segment: str, container: Any) -> bool:
     if isinstance(wanted, dict):
         if part in {str(value) for value in wanted.values()}:
             return True
-        if part.isdigit() and isinstance(container, list) and int(part) < len(container):
+        if part.isdecimal() and isinstance(container, list) and int(part) < len(container):
             return _item_by_keys(container, wanted) is container[int(part)]
     return False
 

@@ -249,4 +249,4 @@ def _default_reason(code: int, error_class: ErrorClass) -> str:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     text = headers.get("Retry-After") or headers.get("retry-after") or ""
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isdecimal() else None

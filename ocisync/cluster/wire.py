@@ -31,6 +31,7 @@ from urllib.parse import urlencode
 
 _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024 * 1024  # a list of every object of a kind in a large cluster
+_LENGTH_DIGITS = 20  # Python refuses to read numbers of thousands
 _RECEIVE_BYTES = 64 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 _BODILESS = frozenset({204, 304})
@@ -344,7 +345,7 @@ def _receive(connection: _Connection) -> tuple[int, Headers, bytes, bool]:
         content = _chunks(connection, buffer)
     elif "content-length" in fields:
         length = fields["content-length"]
-        if not length.isdigit() or int(length) > _BODY_BYTES:
+        if not length.isdecimal() or len(length) > _LENGTH_DIGITS or int(length) > _BODY_BYTES:
             raise WireError(f"bad content-length {length[:40]!r}")
         content = _exactly(connection, buffer, int(length))
     else:
@@ -365,7 +366,7 @@ def _head(connection: _Connection, buffer: bytearray) -> tuple[int, dict[str, st
     lines = buffer[:end].decode("latin-1").split("\r\n")
     del buffer[: end + len(_END_OF_HEAD)]
     version, _, rest = lines[0].partition(" ")
-    if version != "HTTP/1.1" or not rest[:3].isdigit():
+    if version != "HTTP/1.1" or not rest[:3].isdecimal():
         raise WireError(f"not an HTTP/1.1 answer: {lines[0][:60]!r}")
     fields = {}
     for line in lines[1:]:

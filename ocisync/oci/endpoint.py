@@ -189,7 +189,7 @@ def _covers(item: str, host: str, port: int | None) -> bool:
     except (ValueError, TypeError):
         pass
     name, colon, wanted = item.partition(":")
-    if colon and wanted.isdigit() and int(wanted) != (port or 0):
+    if colon and wanted.isdecimal() and wanted.lstrip("0") != str(port or 0):
         return False
     suffix = name.lstrip("*").lstrip(".")
     return bool(suffix) and (host == suffix or host.endswith("." + suffix))

@@ -43,7 +43,7 @@ def test_other_paths_are_not_found(port: int) -> None:
 def test_addresses() -> None:
     assert parse_address(":8080") == ("", 8080)
     assert parse_address("127.0.0.1:0") == ("127.0.0.1", 0)
-    for wrong in ("8080", "host:", "host:x", "host:70000", ""):
+    for wrong in ("8080", "host:", "host:x", "host:70000", "host:²", "host:" + "9" * 5000, ""):
         with pytest.raises(UsageError):
             parse_address(wrong)
 

@@ -140,6 +140,14 @@ def test_too_many_requests_wait_as_long_as_the_server_asks() -> None:
     assert [7 <= pause < 8 for pause in pauses] == [True]
 
 
+def test_a_pause_that_is_no_number_is_none() -> None:
+    busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: ³\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+    pauses: list[float] = []
+    with scripted(busy, OK) as script:
+        assert client(script, pauses).request("POST", "/x", body=b"{}").status == 200
+    assert [pause < 1 for pause in pauses] == [True]
+
+
 def test_a_lost_connection_is_tried_again_for_reads_and_applies_only() -> None:
     with scripted(None, OK, None, OK, None, OK) as script:
         cluster = client(script)
@@ -171,6 +179,9 @@ def test_nobody_there_is_said_with_the_address_and_without_a_traceback() -> None
         b"SSH-2.0-OpenSSH\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n",
+        b"HTTP/1.1 \xb2\xb2\xb2 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
