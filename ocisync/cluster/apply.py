@@ -90,6 +90,27 @@ class _Refusal(Exception):
         self.failure = failure
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What an answer to an apply is understood by.
+
+    Attributes:
+        uid: the object that was meant; empty for none yet.
+        recreate: an immutable field may be changed by a new object.
+        previous: what an earlier apply of this process left.
+        since: a version of the object's kind from before the apply; 0 if none is known.
+        adopted: the object was there before us.
+    """
+
+    path: str
+    desired: Desired
+    uid: str = ""
+    recreate: bool = False
+    previous: Applied | None = None
+    since: int = 0
+    adopted: bool = False
+
+
 class Applier:
     """Applies objects for one target. Thread-safe: it holds no state of its own.
 
@@ -195,7 +216,7 @@ class Applier:
                 since = self._past.mark(resource.path(), resource.path(desired.id.namespace))
             response = self._update(path, desired, uid)
             if response is not None:
-                return self._settled(path, desired, response, recreate, uid, previous, since)
+                return self._settled(_Attempt(path, desired, uid, recreate, previous, since), response)
             self._renew(desired.id)
         return self._first_contact(path, desired, recreate=recreate, previous=previous)
 
@@ -251,14 +272,14 @@ class Applier:
             self._breathe(round_)
             response = self._patch(path, desired.payload(resource_version=_ONLY_CREATE), _QUERY)
             if response.status != 409:
-                return self._settled(path, desired, response, False, "", previous, 0)
+                return self._settled(_Attempt(path, desired, previous=previous), response)
             live = self._read(path, desired)
             if live is None:
                 continue
             response = self._join(path, desired, live)
             if response.status != 409 or self._classify(response, desired).field_conflict:
-                since = version_of(live)
-                return self._settled(path, desired, response, recreate, _uid(live), previous, since, adopted=True)
+                met = _Attempt(path, desired, _uid(live), recreate, previous, version_of(live), adopted=True)
+                return self._settled(met, response)
         raise _Refusal(failed(ErrorClass.CONFLICT, "Changing", "it keeps changing while it is applied"))
 
     def _join(self, path: str, desired: Desired, live: JsonObject) -> Response:
@@ -292,42 +313,32 @@ class Applier:
         live = self._get(path, JSON, desired)
         return desired.payload(uid=uid) if live is None or _uid(live) != uid else _yielding(desired, live)
 
-    def _settled(
-        self,
-        path: str,
-        desired: Desired,
-        response: Response,
-        recreate: bool,
-        uid: str,
-        previous: Applied | None,
-        since: int,
-        *,
-        adopted: bool = False,
-    ) -> ObjectResult:
+    def _settled(self, attempt: _Attempt, response: Response) -> ObjectResult:
+        desired = attempt.desired
         if response.status >= 400:
             failure = self._classify(response, desired)
-            if failure.error_class is ErrorClass.IMMUTABLE and recreate and self.may_force(desired) and uid:
-                return self._recreate(path, desired, uid)
+            replaceable = attempt.recreate and attempt.uid and self.may_force(desired)
+            if failure.error_class is ErrorClass.IMMUTABLE and replaceable:
+                return self._recreate(attempt.path, desired, attempt.uid)
             raise _Refusal(failure)
         answer: JsonObject = json.loads(response.body)
         applied, created, action = applied_of(answer), response.status == 201, Action.CREATED
         if not created:
-            action = self._action(path, answer, applied, previous, since, response.headers.get("Date", ""))
-        residue = None if created else ownership.residue_patch(answer, adopted=adopted)
+            action = self._action(attempt, answer, applied, response.headers.get("Date", ""))
+        residue = None if created else ownership.residue_patch(answer, adopted=attempt.adopted)
         if residue is not None:
-            answer = self._json_patch(path, residue, desired) or answer
+            answer = self._json_patch(attempt.path, residue, desired) or answer
             applied = applied_of(answer)
         if (answer.get("metadata") or {}).get("deletionTimestamp"):
             raise _Refusal(_terminating())
         return ObjectResult(desired.id, action, desired.place, applied=applied)
 
-    def _action(
-        self, path: str, answer: JsonObject, applied: Applied, previous: Applied | None, since: int, date: str
-    ) -> Action:
+    def _action(self, attempt: _Attempt, answer: JsonObject, applied: Applied, date: str) -> Action:
+        previous = attempt.previous
         if self._past is None:
             changed = previous is None or previous.resource_version != applied.resource_version
         else:
-            changed = self._past.changed(path, answer, applied, previous, since, date)
+            changed = self._past.changed(attempt.path, answer, applied, previous, attempt.since, date)
         return Action.CONFIGURED if changed else Action.UNCHANGED
 
     def _recreate(self, path: str, desired: Desired, uid: str) -> ObjectResult:
