@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +334,12 @@ class _TimedResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(clocked)
         super().begin()
         clocked.deadline = whole
+
+    def close(self) -> None:
+        # Whoever is interrupted while the readers change places finds one of them detached or closed. The error of
+        # that would take the place of the interruption, and the request would be sent again instead.
+        with suppress(ValueError):
+            super().close()
 
 
 def _judged(sock: Any, host: str, guard: Guard | ProxyGuard | None) -> Any:

@@ -53,7 +53,7 @@ NAMES = pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def ran(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     variables = {**os.environ, **environment}
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
 
 
 @NAMES
@@ -90,17 +90,18 @@ def test_an_interrupt_that_the_parent_ignores_stays_ignored(tmp_path: Path) -> N
 def test_nobody_waits_for_a_silent_registry_that_does_not_want_to(name: str, cli: Cli, repo: GitRepo) -> None:
     assert cli("push", str(repo.path / "deploy"), "oci-layout:out:1.0.0").exit_code == 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(60)
+        silent.settimeout(120)
         words = ["mirror", "copy", "oci-layout:out:1.0.0", f"oci://127.0.0.1:{silent.getsockname()[1]}/shop"]
         # The registry has an hour to answer; the command has none.
         command = [sys.executable, "-m", "ocisync", *words, "--timeout", "3600"]
-        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        asked, _ = silent.accept()
-        with asked:
-            asked.recv(1)
-            running.send_signal(getattr(signal, name))
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
             try:
-                out, err = running.communicate(timeout=60)
+                asked, _ = silent.accept()
+                with asked:
+                    asked.recv(1)
+                    running.send_signal(getattr(signal, name))
+                    out, err = running.communicate(timeout=85)  # the registry's time for an answer is 90
             finally:
                 running.kill()
     assert (running.returncode, out, err.split()) == (130, "", ["interrupted"])
