@@ -13,7 +13,7 @@ from pathlib import Path
 from ocisync.install.rbac import AGENT_NAME
 from tests.bench.installed import Installed, install
 from tests.servers import build
-from tests.support.agent import Installation, Tenant
+from tests.support.agent import Installation, Tenant, may
 from tests.support.controlplane import ControlPlane, Programs
 from tests.support.cosign import DEAD_PROXY, Cosign, CosignKey
 from tests.support.process import clean_environment
@@ -146,18 +146,13 @@ class Bench:
         self.stack.callback(made.registry.store.close)
         made.prepare()
         # The ceiling asks once, and its first answer counts.
-        eventually(lambda: self._may_act_as(made), what="the API server knows whom the agent may act as")
-        return made
-
-    def _may_act_as(self, tenant: Tenant) -> bool:
         agent = f"system:serviceaccount:{self.installation.namespace}:{AGENT_NAME}"
-        asked = {
-            "verb": "impersonate", "resource": "serviceaccounts",
-            "namespace": tenant.namespace, "name": tenant.account,
-        }  # fmt: skip
-        review = {"spec": {"user": agent, "resourceAttributes": asked}}
-        answer = self.control_plane.api("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
-        return bool(answer["status"]["allowed"])
+        account = {"namespace": made.namespace, "name": made.account}
+        eventually(
+            lambda: may(self.control_plane, agent, "impersonate", "serviceaccounts", **account),
+            what="the API server knows whom the agent may act as",
+        )
+        return made
 
     def signed_repository(self) -> SignedRepository:
         """An empty repository to put artifacts and signatures into."""

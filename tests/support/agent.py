@@ -74,9 +74,11 @@ def apply(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> None:
         cluster.api("PATCH", path + query, item, content_type="application/apply-patch+yaml")
 
 
-def may(cluster: Cluster, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "") -> bool:
-    """Whether the API server would let somebody do this now."""
-    asked = {"verb": verb, "resource": resource, "group": group, "namespace": namespace}
+def may(
+    cluster: Cluster, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "", name: str = ""
+) -> bool:
+    """Whether the API server would let somebody do this now; without a name, to every object."""
+    asked = {"verb": verb, "resource": resource, "group": group, "namespace": namespace, "name": name}
     review = {"spec": {"user": user, "resourceAttributes": asked}}
     answer = cluster.api("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
     return bool(answer["status"]["allowed"])
